@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Machine memory: a buddy allocator of orders 0 to 18 over one table with 16 bytes a frame. The table is also the M2P:
+ * it says of every frame who owns it and at which gfn.
+ */
+#ifndef MM_FRAMES_H
+#define MM_FRAMES_H
+
+#include "lib/types.h"
+
+#define FRAME_ORDERS 19 /* 0 .. 18 */
+
+/* Owners. Guests have ids from OWNER_GUEST up. */
+enum {
+	OWNER_NONE = 0, /* not RAM, or reserved by firmware: never handed out */
+	OWNER_FREE = 1,
+	OWNER_HOST = 2, /* the hypervisor's own: image, heap, host tables */
+	OWNER_GUEST = 16,
+};
+
+enum frame_state {
+	FRAME_RESERVED,  /* no RAM, or firmware's */
+	FRAME_FREE_HEAD, /* first frame of a free block of .order */
+	FRAME_FREE_BODY, /* inside a free block */
+	FRAME_USED,      /* allocated; .order is that of the allocation at its first frame */
+	FRAME_TABLE,     /* a P2M or shadow table of the owner: never mapped into it */
+};
+
+struct frame {
+	union {
+		u64 gfn; /* allocated to a guest: where it is mapped, or FRAME_NO_GFN */
+		struct {
+			u32 next, prev;
+		}; /* free block head: links, as frame numbers */
+	};
+	u16 owner;
+	u8 state;                /* enum frame_state */
+	u8 order : 7, dirty : 1; /* dirty: a free block that may hold somebody's data */
+	u32 count;               /* references: mappings of a used frame, live entries of a table */
+};
+_Static_assert(sizeof(struct frame) == 16, "the frame table's budget is 16 bytes a frame");
+
+#define FRAME_NO_GFN (~0ull)
+
+/* table must hold n entries and be zeroed (all FRAME_RESERVED). Frames 0..n-1 become known. */
+void frames_init(struct frame *table, u64 n);
+/* Hands frames [first, first + count) to the allocator, as free and dirty. They must be reserved so far. Boot only. */
+void frames_add(mfn_t first, u64 count);
+/* Hands out [first, first+count) of free memory for good (boot modules in use, firmware). Boot only. Returns 0 or
+ * -EBUSY. */
+int frames_reserve(mfn_t first, u64 count, u16 owner);
+
+/* FRAMES_ZERO: the block is all zero when returned. */
+#define FRAMES_ZERO 1u
+#define FRAMES_LOW  2u /* below 1 MB (SIPI trampoline) ... only order 0 */
+/* Allocates 2^order frames, naturally aligned. Returns 0 and *out, or -ENOMEM. Takes LOCK_FRAMES; scrubs outside it. */
+int frames_alloc(unsigned order, u16 owner, unsigned flags, mfn_t *out) MUST_CHECK;
+/*
+ * Frees what was allocated (all, or any naturally aligned part: the allocation is split). Wrong owner, order, alignment
+ * or a double free: -EINVAL and a log line; nothing changes. A guest's frames become dirty.
+ */
+int frames_free(mfn_t mfn, unsigned order, u16 owner);
+
+/* The entry of a frame, or NULL beyond the table. Fields owner/gfn/count of an allocated frame belong to its owner's
+ * lock. */
+struct frame *frame_of(mfn_t mfn);
+
+struct frames_stats {
+	u64 total, free, dirty;   /* frames */
+	u64 blocks[FRAME_ORDERS]; /* free blocks by order */
+};
+void frames_stats(struct frames_stats *out);
+/* The largest order of which a free block exists, or -1. */
+int frames_largest(void);
+/* Scrubs one dirty free block of at most 2 MB; returns false if there is none. For idle pCPUs. */
+bool frames_scrub_one(void);
+/* Checks the whole table against the free lists; returns the number of errors and logs each. */
+u64 frames_audit(void);
+
+#endif

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The page-table engine: the one walker of tables that Cleave owns, for the hypervisor's own map, NPT and EPT alike.
+ *
+ * Who excludes whom: the owner of a table changes it under its own lock, one writer at a time. The CPUs' walkers and
+ * pt_lookup run at any time without a lock. That works by four rules:
+ *
+ *   1. An entry changes by one atomic store; a table is filled completely and then published by one such store. So a
+ *      walker sees each page old or new, and never a hole.
+ *   2. Changes are compare-and-swaps, so an accessed or dirty bit that a CPU sets meanwhile is never lost.
+ *   3. What an operation takes out of use (tables, and frames that the owner adds) goes to the debt, contents intact.
+ *      pt_settle flushes first and frees then. A software walker has interrupts off and its pCPU among those that the
+ *      flush waits for, so it has finished too.
+ *   4. Operations first rehearse: they count the tables they need and reserve them. After that they cannot fail, so out
+ *      of memory leaves every page as it was.
+ */
+#ifndef MM_PT_H
+#define MM_PT_H
+
+#include "lib/bits.h"
+#include "lib/types.h"
+
+enum {
+	PT_R = 1u << 0, /* none of R, W, X: not present */
+	PT_W = 1u << 1,
+	PT_X = 1u << 2,
+	PT_USER = 1u << 3,   /* long mode: also for CPL 3. NPT leaves need it */
+	PT_GLOBAL = 1u << 4, /* long mode: survives CR3 loads */
+	PT_A = 1u << 5,
+	PT_D = 1u << 6,
+	PT_IPAT = 1u << 7, /* EPT: the guest's PAT cannot change the memory type */
+};
+#define PT_RWX (PT_R | PT_W | PT_X)
+
+enum pt_cache { PT_WB, PT_WC, PT_UC };
+
+/* One mapping, in no format's terms. */
+struct pt_entry {
+	hpa_t pa; /* of the 4 KB page asked for; 0 if not present */
+	u8 flags; /* PT_R ... */
+	u8 cache; /* enum pt_cache */
+	u8 type;  /* 0 .. 15, the owner's; kept in present and not-present entries. 0, not present: empty */
+	u8 order; /* pt_lookup: of the entry that covers the page. Ignored by pt_map */
+};
+
+static inline bool pt_present(struct pt_entry e) { return e.flags & PT_RWX; }
+
+struct pt;
+
+/* A format is data and two pure functions. Common to all: 512 entries, address in 51:12, leaf bit 7 at level > 1. */
+struct pt_format {
+	const char *name;
+	u64 present;         /* an entry with none of these bits is not present */
+	u64 table;           /* bits of an entry that points to a table */
+	u64 accessed, dirty; /* in leaves; set by the CPU at any time */
+	u64 (*encode)(const struct pt *pt, struct pt_entry e, unsigned level);
+	struct pt_entry (*decode)(u64 raw, unsigned level);
+};
+extern const struct pt_format pt_format_long; /* x86 long mode: host tables, NPT */
+extern const struct pt_format pt_format_ept;
+
+/* What an operation leaves to do: a flush, then frames to free. Starts as PT_DEBT_NONE. */
+struct pt_debt {
+	bool flush;
+	u64 first, last; /* virtual addresses, inclusive, that the flush must cover; valid if flush */
+	u64 frames;      /* list of frames to free, linked through frame->gfn; PT_DEBT_END: none */
+};
+#define PT_DEBT_END BIT(63)
+#define PT_DEBT_NONE \
+	(struct pt_debt) { .frames = PT_DEBT_END }
+
+/* What the owner brings. Any may be NULL except flush. */
+struct pt_ops {
+	/* Makes every CPU that could forget translations in the debt's range, and tables; returns once all have. */
+	void (*flush)(struct pt *pt, const struct pt_debt *debt);
+	/* Whether one present leaf of this order (9 or 18) may be at va. */
+	bool (*may_large)(const struct pt *pt, u64 va, unsigned order);
+	/* Called after each store into a published table: tests look at the table there as another CPU would. */
+	void (*watch)(struct pt *pt);
+};
+
+struct pt {
+	const struct pt_format *fmt;
+	const struct pt_ops *ops;
+	mfn_t root;
+	u64 spare;     /* reserved table frames, linked as a debt is */
+	u64 tables;    /* in use, the root included */
+	u64 leaves[3]; /* present leaves of 4 KB, 2 MB, 1 GB */
+	u64 splits;    /* present leaves ever split, and tables ever merged into one */
+	u64 merges;
+	u16 owner; /* of table frames */
+	u8 levels; /* 4 or 5 */
+	u8 max_order;
+	bool nx; /* long mode: the CPU has NX. Without it everything is executable */
+};
+
+/* max_order: 0, 9 or 18. Returns 0 or -ENOMEM. */
+int pt_init(struct pt *pt, const struct pt_format *fmt, const struct pt_ops *ops, u16 owner, unsigned max_order);
+
+/*
+ * The operations. va, len: multiples of 4 KB. Need the owner's lock. 0, or -ENOMEM with nothing changed.
+ *
+ * pt_map: [va, va + len) to e.pa onwards, with the largest leaves that alignment, cap and may_large allow; splits what
+ *   is larger, replaces what is smaller. If e is not present its type fills the range.
+ * pt_protect: gives present pages the R, W, X of prot, whatever they had. Taking a permission away owes a flush even
+ *   where the entry lacked it already: an earlier taker may not have flushed yet.
+ * pt_split: makes va's entry one of at most this order.
+ */
+int pt_map(struct pt *pt, u64 va, u64 len, struct pt_entry e, struct pt_debt *debt) MUST_CHECK;
+int pt_unmap(struct pt *pt, u64 va, u64 len, struct pt_debt *debt) MUST_CHECK;
+int pt_protect(struct pt *pt, u64 va, u64 len, unsigned prot, struct pt_debt *debt) MUST_CHECK;
+int pt_split(struct pt *pt, u64 va, unsigned order, struct pt_debt *debt) MUST_CHECK;
+/* Replaces each table on the way to va whose 512 entries agree by one entry, and frees empty ones. */
+void pt_merge(struct pt *pt, u64 va, struct pt_debt *debt);
+
+/* What va is mapped to. Lock-free; see rule 3. */
+struct pt_entry pt_lookup(const struct pt *pt, u64 va);
+
+/* Adds [mfn, mfn + 2^order), of the table's owner, to what is freed after the flush. Its M2P entries are lost. */
+void pt_debt_frames(struct pt_debt *debt, mfn_t mfn, unsigned order);
+/* Flushes if anything is owed, then frees. Best without the owner's lock. */
+void pt_settle(struct pt *pt, struct pt_debt *debt);
+
+/* For audits: the tag that a table's frame carries in its gfn, and where a level's entries cut the address. */
+u64 pt_tag(u64 va, unsigned level);
+static inline unsigned pt_order(unsigned level) { return 9 * (level - 1); }
+static inline u64 pt_span(unsigned level) { return PAGE_SIZE << pt_order(level); }
+static inline unsigned pt_index(u64 va, unsigned level) { return (va >> (PAGE_SHIFT + pt_order(level))) & 511; }
+bool pt_is_table(const struct pt_format *fmt, u64 raw, unsigned level);
+
+#define PT_LARGE BIT(7)
+#define PT_ADDR  BITS(51, 12)
+
+#endif
