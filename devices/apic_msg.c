@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/* How interrupt messages find local APICs. Runs on the sender's pCPU and touches of a receiver only what is atomic. */
+#include "devices/lapic.h"
+#include "devices/lapic_timer.h"
+#include "devices/platform.h"
+#include "lib/bits.h"
+
+static void kick(struct lapic *l) { l->platform->ops->kick(l->platform->ctx, l->vcpu); }
+
+/* TMR before IRR: whoever sees the request sees its kind. Nobody is kicked for a request that is pending already. */
+static bool accept(struct lapic *l, u8 vector, bool level)
+{
+	u64 bit = BIT(vector % 64);
+
+	if (!(atomic_load_relaxed(&l->base) & LAPIC_BASE_ENABLE) ||
+	    !(atomic_load_relaxed(&l->svr) & LAPIC_SVR_ENABLE) || vector < 16)
+		return false;
+	if (level)
+		atomic_or(&l->tmr[vector / 64], bit);
+	else if (atomic_load(&l->tmr[vector / 64]) & bit)
+		atomic_and(&l->tmr[vector / 64], ~bit);
+	if (!(atomic_or(&l->irr[vector / 64], bit) & bit))
+		kick(l);
+	return true;
+}
+
+void lapic_post(struct lapic *l, u8 vector, bool level) { accept(l, vector, level); }
+
+/* An INIT undoes a SIPI that came before it. */
+static void post_init(struct lapic *l)
+{
+	u32 old = atomic_load(&l->events);
+
+	while (!atomic_cas(&l->events, &old, (old & ~LAPIC_EV_SIPI) | LAPIC_EV_INIT))
+		;
+	kick(l);
+}
+
+static void post_event(struct lapic *l, u32 event)
+{
+	atomic_or(&l->events, event);
+	kick(l);
+}
+
+u32 lapic_take_events(struct lapic *l, u8 *sipi)
+{
+	u32 events = atomic_load(&l->events) ? atomic_swap(&l->events, 0) : 0;
+
+	*sipi = atomic_load(&l->sipi_vector);
+	return events;
+}
+
+/* Returns whether l took it. SMIs have no handler here; 8259 interrupts come by the virtual wire, not by message. */
+static bool deliver(struct lapic *l, const struct apic_msg *m)
+{
+	switch (m->delivery) {
+	case APIC_FIXED:
+	case APIC_LOWEST:
+		return accept(l, m->vector, m->level);
+	case APIC_NMI:
+		post_event(l, LAPIC_EV_NMI);
+		return true;
+	case APIC_INIT:
+		if (!m->level || m->assert) /* the deassertion is a relic of the 82489DX */
+			post_init(l);
+		return true;
+	case APIC_STARTUP:
+		atomic_store(&l->sipi_vector, m->vector);
+		post_event(l, LAPIC_EV_SIPI);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* SDM vol. 3, 11.6.2.2 and 11.12.10: x2APIC clusters of 16; xAPIC flat model, or clusters of 4. */
+static bool matches_logical(const struct lapic *l, u32 dest)
+{
+	u32 ldr = atomic_load_relaxed(&l->ldr);
+
+	if (dest == APIC_BROADCAST)
+		return true;
+	if (atomic_load_relaxed(&l->base) & LAPIC_BASE_X2APIC)
+		return dest >> 16 == ldr >> 16 && (dest & ldr & 0xffff);
+	ldr >>= 24;
+	if (dest > 0xff)
+		return false;
+	if (atomic_load_relaxed(&l->dfr) >> 28 == 0xf)
+		return dest & ldr;
+	return (dest >> 4 == ldr >> 4 || dest >> 4 == 0xf) && (dest & ldr & 0xf);
+}
+
+static bool matches(const struct lapic *l, const struct lapic *src, const struct apic_msg *m)
+{
+	switch (m->shorthand) {
+	case APIC_SELF:
+		return l == src;
+	case APIC_ALL:
+		return true;
+	case APIC_OTHERS:
+		return l != src;
+	}
+	return m->logical ? matches_logical(l, m->dest) : m->dest == l->vcpu || m->dest == APIC_BROADCAST;
+}
+
+/* Among those a lowest-priority message names, the one whose task priority is lowest takes it. */
+static unsigned send_lowest(struct platform *p, const struct lapic *src, const struct apic_msg *m)
+{
+	struct lapic *best = NULL;
+
+	for (unsigned i = 0; i < p->vcpus; i++) {
+		struct lapic *l = p->lapic[i];
+
+		if (matches(l, src, m) && (atomic_load_relaxed(&l->svr) & LAPIC_SVR_ENABLE) &&
+		    (!best || atomic_load_relaxed(&l->tpr) < atomic_load_relaxed(&best->tpr)))
+			best = l;
+	}
+	return best && deliver(best, m);
+}
+
+unsigned lapic_send(struct platform *p, const struct lapic *src, const struct apic_msg *m)
+{
+	unsigned taken = 0;
+
+	if (m->shorthand == APIC_DEST && !m->logical && m->dest < p->vcpus)
+		return deliver(p->lapic[m->dest], m);
+	if (m->delivery == APIC_LOWEST)
+		return send_lowest(p, src, m);
+	for (unsigned i = 0; i < p->vcpus; i++)
+		if (matches(p->lapic[i], src, m))
+			taken += deliver(p->lapic[i], m);
+	return taken;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A vCPU's local APIC (Intel SDM vol. 3, chapter 11): xAPIC page, x2APIC MSRs, timer in its three modes, IPIs.
+ *
+ * Who touches what: the owning vCPU's pCPU reads and writes registers and runs the timer; other pCPUs post interrupts.
+ * Requests (IRR, TMR and the pending INIT, SIPI, NMI) are atomics that anyone may set, followed by a kick; everything
+ * else belongs to the owner, but what routing needs (base, svr, ldr, dfr, tpr, LINT0) others read, relaxed: an
+ * interrupt that races with a change of these takes either way, as on a bus.
+ *
+ * No function here takes platform.lock but the write of EOI (through platform_eoi); so none may be called with it held
+ * but lapic_post, lapic_send and lapic_accepts_pic.
+ */
+#ifndef DEVICES_LAPIC_H
+#define DEVICES_LAPIC_H
+
+#include "devices/bus.h"
+#include "lib/types.h"
+#include "sched/timer.h"
+
+#define LAPIC_DEFAULT_BASE 0xfee00000ull
+#define LAPIC_BASE_BSP     (1u << 8)
+#define LAPIC_BASE_X2APIC  (1u << 10)
+#define LAPIC_BASE_ENABLE  (1u << 11)
+#define LAPIC_VERSION      0x00050014u
+#define LAPIC_TIMER_HZ     1000000000u /* the timer's input clock: a tick is 1 ns */
+
+#define MSR_APIC_BASE    0x1bu
+#define MSR_TSC_DEADLINE 0x6e0u
+#define MSR_X2APIC_FIRST 0x800u
+#define MSR_X2APIC_LAST  0x8ffu
+
+enum lapic_delivery { APIC_FIXED, APIC_LOWEST, APIC_SMI, APIC_NMI = 4, APIC_INIT, APIC_STARTUP, APIC_EXTINT };
+enum lapic_shorthand { APIC_DEST, APIC_SELF, APIC_ALL, APIC_OTHERS };
+
+#define APIC_BROADCAST 0xffffffffu /* as apic_msg.dest; 8-bit destinations of all ones are widened to this */
+
+/* Interrupt message: from an ICR, an IOAPIC entry, or an MSI. */
+struct apic_msg {
+	u32 dest; /* APIC id, or logical destination */
+	u8 vector;
+	u8 delivery; /* enum lapic_delivery */
+	bool logical, level, assert;
+	u8 shorthand; /* enum lapic_shorthand */
+};
+
+/* How guest TSC values and ns relate: ns = start_ns + tsc * 1e6 / tsc_khz. */
+struct guest_clock {
+	u64 start_ns;
+	u32 tsc_khz; /* not 0 */
+};
+
+struct platform;
+
+/* Asynchronous events for the vCPU beside vectors: bits of lapic.events, taken with lapic_take_events. */
+#define LAPIC_EV_NMI  1u
+#define LAPIC_EV_INIT 2u
+#define LAPIC_EV_SIPI 4u
+
+enum lapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };
+
+struct lapic {
+	struct platform *platform;
+	unsigned vcpu;      /* index in the guest; also the APIC id */
+	u64 base;           /* IA32_APIC_BASE */
+	u64 irr[4], tmr[4]; /* atomic; only the owner clears IRR */
+	u64 isr[4];
+	u32 ldr, dfr, tpr, svr;
+	u32 esr, esr_latch; /* as read, and as collected since the last write */
+	u64 icr;
+	u32 lvt[LVT_COUNT];
+	u32 timer_initial, timer_divide; /* the registers */
+	u64 timer_start;                 /* ns at which the running count began; modulo 2^64 */
+	u64 tsc_deadline;
+	struct timer timer;
+	u32 events; /* LAPIC_EV_*, atomic */
+	u8 sipi_vector;
+	const struct guest_clock *clock;
+};
+
+/* Sets up, as after power-up. Only before the guest runs. */
+void lapic_init(struct lapic *l, struct platform *p, unsigned vcpu, struct timerq *q, const struct guest_clock *clock);
+/*
+ * The state after power-up, or (init) after INIT, which keeps IA32_APIC_BASE and pending events. As a PC's firmware
+ * leaves it, the first vCPU's power-up state has LINT0 as ExtINT and LINT1 as NMI, unmasked. By the owner.
+ */
+void lapic_reset(struct lapic *l, bool init);
+void lapic_free(struct lapic *l); /* cancels the timer */
+
+/* An access inside the 4 KB page at lapic_page(l). op->addr is the full address; only its low 12 bits count. */
+void lapic_mmio(struct lapic *l, struct bus_op *op);
+/* IA32_APIC_BASE, IA32_TSC_DEADLINE, and 0x800-0x8ff. Return 0, or -EINVAL where the guest gets #GP. */
+int lapic_rdmsr(struct lapic *l, u32 msr, u64 *val);
+int lapic_wrmsr(struct lapic *l, u32 msr, u64 val);
+/* The guest-physical address of the page, or ~0 when it is disabled or in x2APIC mode. */
+gpa_t lapic_page(const struct lapic *l);
+
+/* CR8. */
+u8 lapic_get_cr8(const struct lapic *l);
+void lapic_set_cr8(struct lapic *l, u8 cr8);
+
+/* The highest pending vector that priority lets through, or -1. By the owner. Does not change anything. */
+int lapic_pending(const struct lapic *l);
+/* The vector is being delivered: IRR to ISR. By the owner. */
+void lapic_ack(struct lapic *l, u8 vector);
+/* Whether the virtual wire (LINT0 as ExtINT, or the APIC disabled) lets 8259 interrupts through to this vCPU. */
+bool lapic_accepts_pic(const struct lapic *l);
+/* Takes and clears the pending asynchronous events; *sipi gets the vector of the SIPI. */
+u32 lapic_take_events(struct lapic *l, u8 *sipi);
+
+/* Posts a fixed interrupt to one APIC, if that is enabled. Any pCPU. */
+void lapic_post(struct lapic *l, u8 vector, bool level);
+/* Routes a message to all APICs it names; src is the sender or NULL. Returns how many took it. Any pCPU. */
+unsigned lapic_send(struct platform *p, const struct lapic *src, const struct apic_msg *m);
+
+#endif

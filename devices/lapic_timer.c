@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The local APIC's timer. Its count is never stored but follows from the clock and the time at which it began, so that
+ * it costs nothing while nobody looks; the host timer is armed only for an interrupt that would be delivered.
+ */
+#include "devices/lapic_timer.h"
+
+#include "devices/clock.h"
+#include "lib/bits.h"
+#include "lib/port.h"
+
+enum timer_mode { ONE_SHOT, PERIODIC, TSC_DEADLINE };
+
+static unsigned mode_of(u32 lvt) { return (lvt >> 17) & 3; }
+static unsigned mode(const struct lapic *l) { return mode_of(l->lvt[LVT_TIMER]); }
+
+/* log2 of ns per count: the divide register has 0 for 2 .. 6 for 128, 7 for 1, in bits 3, 1 and 0. */
+static unsigned shift(const struct lapic *l)
+{
+	return (((l->timer_divide & 3) | ((l->timer_divide >> 1) & 4)) + 1) & 7;
+}
+
+static u64 period(const struct lapic *l) { return (u64)l->timer_initial << shift(l); }
+
+static u64 deadline_ns(const struct lapic *l)
+{
+	u64 ns = scale_up(l->tsc_deadline, 1000000, l->clock->tsc_khz);
+
+	return ns > TIMER_NEVER - 1 - l->clock->start_ns ? TIMER_NEVER : l->clock->start_ns + ns;
+}
+
+static void deliver(struct lapic *l)
+{
+	l->tsc_deadline = 0;
+	if (!(l->lvt[LVT_TIMER] & LVT_MASKED))
+		lapic_post(l, (u8)l->lvt[LVT_TIMER], false);
+}
+
+/* The end of the count that runs at now, or TIMER_NEVER. */
+static u64 count_end(const struct lapic *l, u64 now)
+{
+	u64 ns = period(l), ran = now - l->timer_start;
+
+	if (ns == 0 || (mode(l) == ONE_SHOT && ran >= ns))
+		return TIMER_NEVER;
+	if (mode(l) == ONE_SHOT)
+		return l->timer_start + ns;
+	if (ns < GUEST_PERIOD_MIN_NS)
+		ran += GUEST_PERIOD_MIN_NS;
+	return l->timer_start + (ran / ns + 1) * ns;
+}
+
+static u64 next_interrupt(const struct lapic *l, u64 now)
+{
+	if (l->lvt[LVT_TIMER] & LVT_MASKED)
+		return TIMER_NEVER;
+	if (mode(l) == TSC_DEADLINE)
+		return l->tsc_deadline ? deadline_ns(l) : TIMER_NEVER;
+	return mode(l) <= PERIODIC ? count_end(l, now) : TIMER_NEVER;
+}
+
+static void arm(struct lapic *l)
+{
+	u64 now = port_now(), when = next_interrupt(l, now);
+
+	if (when <= now) { /* a deadline that has passed */
+		deliver(l);
+		when = TIMER_NEVER;
+	}
+	timer_set(&l->timer, when);
+}
+
+void lapic_timer_fired(void *lapic)
+{
+	struct lapic *l = lapic;
+
+	deliver(l);
+	if (mode(l) == PERIODIC)
+		arm(l);
+}
+
+/* Zero once it has passed, which nobody may have noticed while the LVT entry was masked. */
+u64 lapic_timer_deadline(const struct lapic *l)
+{
+	return l->tsc_deadline && deadline_ns(l) > port_now() ? l->tsc_deadline : 0;
+}
+
+/* Into and out of deadline mode the timer is disarmed (SDM vol. 3, 11.5.4.1). */
+void lapic_timer_set_lvt(struct lapic *l, u32 lvt)
+{
+	if ((mode_of(lvt) == TSC_DEADLINE) != (mode(l) == TSC_DEADLINE)) {
+		l->timer_initial = 0;
+		l->tsc_deadline = 0;
+	}
+	l->tsc_deadline = lapic_timer_deadline(l);
+	l->lvt[LVT_TIMER] = lvt;
+	arm(l);
+}
+
+void lapic_timer_set_initial(struct lapic *l, u32 count)
+{
+	if (mode(l) == TSC_DEADLINE)
+		return;
+	l->timer_initial = count;
+	l->timer_start = port_now();
+	arm(l);
+}
+
+/* The count goes on from where it is, at the new rate. */
+void lapic_timer_set_divide(struct lapic *l, u32 divide)
+{
+	u64 counted = l->timer_initial - lapic_timer_count(l);
+
+	l->timer_divide = divide & 0xb;
+	l->timer_start = port_now() - (counted << shift(l));
+	arm(l);
+}
+
+void lapic_timer_set_deadline(struct lapic *l, u64 tsc)
+{
+	if (mode(l) != TSC_DEADLINE)
+		return;
+	l->tsc_deadline = tsc;
+	arm(l);
+}
+
+u32 lapic_timer_count(const struct lapic *l)
+{
+	u64 ns = period(l), ran = port_now() - l->timer_start;
+
+	if (ns == 0)
+		return 0;
+	if (mode(l) == PERIODIC)
+		ran %= ns;
+	return ran < ns ? l->timer_initial - (u32)(ran >> shift(l)) : 0;
+}
