@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* Bit arithmetic, and the atomic accesses that shared data is read and written with. */
+#ifndef LIB_BITS_H
+#define LIB_BITS_H
+
+#include "lib/types.h"
+
+#define BIT(n)       (1ull << (n))
+#define BITS(hi, lo) ((~0ull >> (63 - (hi))) & (~0ull << (lo)))
+
+/* Position of the highest or lowest set bit. x must not be 0. */
+static inline unsigned bit_high(u64 x) { return 63 - (unsigned)__builtin_clzll(x); }
+static inline unsigned bit_low(u64 x) { return (unsigned)__builtin_ctzll(x); }
+
+static inline void bitmap_set(u64 *map, unsigned n) { map[n / 64] |= BIT(n % 64); }
+static inline void bitmap_clear(u64 *map, unsigned n) { map[n / 64] &= ~BIT(n % 64); }
+static inline bool bitmap_test(const u64 *map, unsigned n) { return map[n / 64] & BIT(n % 64); }
+
+/* x * mul / 2^shift with a 128-bit product: how ticks become nanoseconds and back. */
+static inline u64 mul_shift(u64 x, u64 mul, unsigned shift) { return (u64)(((unsigned __int128)x * mul) >> shift); }
+
+#define atomic_load(p)             __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define atomic_store(p, v)         __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define atomic_load_relaxed(p)     __atomic_load_n((p), __ATOMIC_RELAXED)
+#define atomic_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define atomic_swap(p, v)          __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
+#define atomic_add(p, v)           __atomic_add_fetch((p), (v), __ATOMIC_ACQ_REL) /* returns the new value */
+#define atomic_or(p, v)            __atomic_fetch_or((p), (v), __ATOMIC_ACQ_REL)  /* returns the old value */
+#define atomic_and(p, v)           __atomic_fetch_and((p), (v), __ATOMIC_ACQ_REL) /* returns the old value */
+/* Stores v if *p is *expected; otherwise *expected becomes what was there. */
+#define atomic_cas(p, expected, v) \
+	__atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+
+#endif

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* Errors are returned as negative values of these; 0 is success. */
+#ifndef LIB_ERRNO_H
+#define LIB_ERRNO_H
+
+enum {
+	EPERM = 1,
+	ENOENT = 2,
+	EIO = 5,
+	E2BIG = 7,
+	EAGAIN = 11,
+	ENOMEM = 12,
+	EFAULT = 14,
+	EBUSY = 16,
+	EEXIST = 17,
+	ENODEV = 19,
+	EINVAL = 22,
+	ENOSPC = 28,
+	ERANGE = 34,
+	ENOSYS = 38,
+};
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* Formatted text: the console log and bounded formatting into a buffer. */
+#ifndef LIB_PRINT_H
+#define LIB_PRINT_H
+
+#include <stdarg.h>
+
+#include "lib/types.h"
+
+/*
+ * Formats like C's snprintf: %d %i %u %x %X %c %s %p %%, with flags 0 - #, width, precision, and the lengths hh h l ll
+ * z. Never writes more than size bytes, terminates if size > 0, and returns the length the whole text would have had.
+ */
+size_t vformat(char *buf, size_t size, const char *fmt, va_list ap);
+size_t format(char *buf, size_t size, const char *fmt, ...) PRINTF(3, 4);
+
+/* Writes a formatted message (256 bytes at most, one atomic write) to the console and the memory ring. Any context. */
+void log(const char *fmt, ...) PRINTF(1, 2);
+void vlog(const char *fmt, va_list ap);
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* The string functions of C that a freestanding image must bring itself; host builds use libc's. */
+#ifndef LIB_STRING_H
+#define LIB_STRING_H
+
+#include "lib/types.h"
+
+void *memcpy(void *restrict dst, const void *restrict src, size_t n);
+void *memmove(void *dst, const void *src, size_t n);
+void *memset(void *dst, int c, size_t n);
+int memcmp(const void *a, const void *b, size_t n);
+void *memchr(const void *s, int c, size_t n);
+size_t strlen(const char *s);
+size_t strnlen(const char *s, size_t max);
+int strcmp(const char *a, const char *b);
+int strncmp(const char *a, const char *b, size_t n);
+
+/* Copies at most size - 1 characters of src and always terminates; returns whether all of it fitted. */
+static inline bool str_copy(char *dst, const char *src, size_t size)
+{
+	size_t len = strnlen(src, size - 1);
+
+	memcpy(dst, src, len);
+	dst[len] = 0;
+	return !src[len];
+}
+
+#endif
