@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From the loader into C. There are two ways in, and they meet as soon as both are in long mode:
+ *
+ *     entry_32      multiboot 1 and 2: 32-bit, paging off     entry_efi64   multiboot 2 on UEFI, boot services running
+ *       identity map of the low 4 GB, long mode                 its lower half is the firmware's map
+ *                            \                                       /
+ *                              meet_64: DIRECT_MAP = the lower half again; the image's own map
+ *                                                    |
+ *                                  boot_main(magic, info, load base) on boot_stack
+ *
+ * The loader may have put the image at any multiple of 2 MB below 4 GB. Until the jump to the high half everything is
+ * therefore addressed by where it is: by distance from ebp (actual less linked address) in 32-bit code, by rip in 64-bit
+ * code. All loaders clear the bss, so tables are only filled where they are not zero.
+ */
+#define MULTIBOOT1_HEADER 0x1badb002
+#define MULTIBOOT1_LOADER 0x2badb002
+#define MULTIBOOT1_FLAGS  0x00010003 /* modules on pages, memory map, addresses below */
+#define MULTIBOOT2_HEADER 0xe85250d6
+#define MULTIBOOT2_LOADER 0x36d76289
+
+#define PHYS(x) ((x)-0xffffffff80000000) /* address at which x is linked to be loaded */
+
+#define PTE_TABLE 0x003 /* present, writable */
+#define PTE_LARGE 0x083
+#define LARGE     0x200000
+#define SLOTS     512
+
+#define CR0_PG        (1 << 31)
+#define CR4_PAE       (1 << 5)
+#define CR4_LA57_BIT  12
+#define MSR_EFER      0xc0000080
+#define MSR_GS_BASE   0xc0000101
+#define EFER_LME      (1 << 8)
+#define EFER_NX_BIT   11
+#define CPUID_NX_BIT  20
+#define CPUID_LM_BIT  29
+#define SEL_CODE      0x08
+#define SEL_DATA      0x10
+
+#define STACK_SIZE 16384
+
+	.section .multiboot, "a"
+	.balign 8
+multiboot1:
+	.long MULTIBOOT1_HEADER, MULTIBOOT1_FLAGS, -(MULTIBOOT1_HEADER + MULTIBOOT1_FLAGS)
+	.long PHYS(multiboot1), PHYS(image_start), PHYS(data_end), PHYS(image_end), PHYS(entry_32)
+
+	/* A tag: type, flags (1: the loader may ignore it), size, contents; at multiples of 8. */
+	.balign 8
+multiboot2:
+	.long MULTIBOOT2_HEADER, 0, multiboot2_end - multiboot2
+	.long -(MULTIBOOT2_HEADER + (multiboot2_end - multiboot2))
+	.word 1, 1 /* information wanted: command line, modules, memory, framebuffer, ACPI, EFI */
+	.long 8 + 4 * 10
+	.long 1, 3, 4, 6, 8, 12, 14, 15, 18, 20
+	.word 5, 1 /* framebuffer, of any size and depth */
+	.long 20, 0, 0, 0
+	.balign 8
+	.word 6, 1 /* modules on page boundaries */
+	.long 8
+	.word 7, 1 /* leave EFI boot services running */
+	.long 8
+	.word 9, 1 /* entry for that: amd64 */
+	.long 12, PHYS(entry_efi64)
+	.balign 8
+	.word 10, 1 /* relocatable: from, below, alignment, as low as possible */
+	.long 24, LARGE, 0xffffffff, LARGE, 1
+	.word 0, 0
+	.long 8
+multiboot2_end:
+
+	.section .text.entry, "ax"
+	.code32
+	.globl entry_32
+entry_32:
+	cli
+	cld
+	mov %eax, %edi
+	mov %ebx, %esi
+	xor %ebp, %ebp
+	mov $PHYS(no_loader), %edx
+	cmp $MULTIBOOT1_LOADER, %eax
+	je 1f
+	cmp $MULTIBOOT2_LOADER, %eax
+	jne die_32
+1:	/* There is no stack yet: the first word of the loader's block lends itself for one push. */
+	mov (%ebx), %ecx
+	lea 4(%ebx), %esp
+	call 2f
+2:	pop %ebp
+	mov %ecx, (%ebx)
+	sub $PHYS(2b), %ebp
+	lea PHYS(boot_stack_top)(%ebp), %esp
+
+	mov $PHYS(bad_base), %edx
+	test $(LARGE - 1), %ebp
+	jnz die_32
+	mov $0x80000000, %eax
+	cpuid
+	mov $PHYS(no_long_mode), %edx
+	cmp $0x80000001, %eax
+	jb die_32
+	mov $0x80000001, %eax
+	cpuid
+	bt $CPUID_LM_BIT, %edx
+	mov $PHYS(no_long_mode), %edx
+	jnc die_32
+
+	lea PHYS(boot_pd)(%ebp), %ebx
+	mov $PTE_LARGE, %eax
+	mov $(4 * SLOTS), %ecx
+1:	mov %eax, (%ebx)
+	add $LARGE, %eax
+	add $8, %ebx
+	dec %ecx
+	jnz 1b
+	lea PHYS(boot_pd) + PTE_TABLE(%ebp), %eax
+	lea PHYS(boot_pdpt)(%ebp), %ebx
+	mov $4, %ecx
+1:	mov %eax, (%ebx)
+	add $4096, %eax
+	add $8, %ebx
+	dec %ecx
+	jnz 1b
+	lea PHYS(boot_pdpt) + PTE_TABLE(%ebp), %eax
+	lea PHYS(boot_pml4)(%ebp), %ebx
+	mov %eax, (%ebx)
+
+	mov %ebx, %cr3
+	mov %cr4, %eax
+	or $CR4_PAE, %eax
+	mov %eax, %cr4
+	mov $MSR_EFER, %ecx
+	rdmsr
+	or $EFER_LME, %eax
+	wrmsr
+	mov %cr0, %eax
+	or $CR0_PG, %eax
+	mov %eax, %cr0
+
+	lea PHYS(boot_gdt)(%ebp), %eax
+	mov %eax, PHYS(boot_gdtr) + 2(%ebp)
+	lgdt PHYS(boot_gdtr)(%ebp)
+	mov $SEL_DATA, %eax
+	mov %eax, %ds
+	mov %eax, %es
+	mov %eax, %ss
+	lea PHYS(meet_64)(%ebp), %eax
+	push $SEL_CODE
+	push %eax
+	lret
+
+die_32:
+	lea (%edx, %ebp), %esi
+/*
+ * Shows the text at esi on COM1 and on VGA's text screen, and stops. The 64-bit entry comes here too: every instruction
+ * means the same in both modes.
+ */
+die:
+	mov $0xb8000, %edi
+1:	lodsb
+	mov %al, %bl
+	test %al, %al
+	jz 4f
+	mov $0x0f, %ah
+	stosw
+	mov $0x3fd, %edx
+	mov $100000, %ecx
+2:	in %dx, %al
+	test $0x20, %al
+	jnz 3f
+	sub $1, %ecx
+	jnz 2b
+3:	mov $0x3f8, %edx
+	mov %bl, %al
+	out %al, %dx
+	jmp 1b
+4:	hlt
+	jmp 4b
+
+	.code64
+/*
+ * The firmware's interrupts need far more stack than boot_stack has, so they stay off except inside efi_call, which runs
+ * on the stack that we were given.
+ */
+entry_efi64:
+	cli
+	cld
+	mov %rsp, efi_stack(%rip)
+	lea no_loader(%rip), %rsi
+	cmp $MULTIBOOT2_LOADER, %eax
+	jne die
+	mov %cr4, %rcx
+	lea five_levels(%rip), %rsi
+	bt $CR4_LA57_BIT, %rcx
+	jc die
+	lea bad_base(%rip), %rsi
+	lea image_start(%rip), %rcx
+	test $(LARGE - 1), %ecx
+	jnz die
+
+	mov %eax, %r8d
+	mov %rbx, %r9
+	mov %cr3, %rsi
+	and $~0xfff, %rsi
+	lea boot_pml4(%rip), %rdi
+	mov $(SLOTS / 2), %ecx
+	rep movsq
+	mov %r8d, %edi
+	mov %r9, %rsi
+
+/* edi: magic, rsi: the loader's block; boot_pml4 has its lower half. */
+meet_64:
+	mov $0x80000001, %eax
+	cpuid
+	bt $CPUID_NX_BIT, %edx
+	jnc 1f
+	mov $MSR_EFER, %ecx
+	rdmsr
+	bts $EFER_NX_BIT, %eax
+	wrmsr
+1:
+	lea boot_pml4(%rip), %rbx
+	mov $(SLOTS / 4), %ecx
+1:	mov -8(%rbx, %rcx, 8), %rax
+	mov %rax, SLOTS / 2 * 8 - 8(%rbx, %rcx, 8)
+	dec %ecx
+	jnz 1b
+
+	lea image_start(%rip), %r12
+	lea PTE_LARGE(%r12), %rax
+	lea boot_image_pd + 8(%rip), %rdx
+	mov $image_large_pages, %ecx
+1:	mov %rax, (%rdx)
+	add $LARGE, %rax
+	add $8, %rdx
+	dec %ecx
+	jnz 1b
+	lea boot_image_pd + PTE_TABLE(%rip), %rax
+	mov %rax, boot_image_pdpt + 510 * 8(%rip)
+	lea boot_image_pdpt + PTE_TABLE(%rip), %rax
+	mov %rax, 511 * 8(%rbx)
+	mov %rbx, %cr3
+	mov $1f, %rax
+	jmp *%rax
+1:
+	mov $boot_stack_top, %rsp
+	/* Locks ask which pCPU they are on, so GS has to name the first one before anything can log. */
+	mov $pcpus, %rax
+	mov %rax, (%rax)
+	mov %rax, %rdx
+	shr $32, %rdx
+	mov $MSR_GS_BASE, %ecx
+	wrmsr
+	mov %r12, %rdx
+	xor %ebp, %ebp
+	call boot_main
+1:	hlt
+	jmp 1b
+
+/* u64 efi_call(const void *fn, a, b, c, d, e): from the System V convention to Microsoft's, on the firmware's stack. */
+	.globl efi_call
+efi_call:
+	push %rbp
+	mov %rsp, %rbp
+	mov efi_stack(%rip), %rsp
+	and $-16, %rsp
+	sub $48, %rsp
+	mov %r9, 32(%rsp)
+	mov %r8, %r9
+	mov %rcx, %r8
+	mov %rsi, %rcx
+	sti
+	call *%rdi
+	cli
+	mov %rbp, %rsp
+	pop %rbp
+	ret
+
+	.section .rodata
+no_loader:
+	.asciz "Cleave: no multiboot loader started this image\r\n"
+bad_base:
+	.asciz "Cleave: not loaded at a multiple of 2 MB\r\n"
+no_long_mode:
+	.asciz "Cleave: this CPU has no 64-bit mode\r\n"
+five_levels:
+	.asciz "Cleave: the firmware runs with 5-level paging, which is not supported\r\n"
+
+	.data
+	.balign 8
+boot_gdt:
+	.quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff
+boot_gdtr:
+	.word boot_gdtr - boot_gdt - 1
+	.long 0
+
+	.bss
+	.balign 4096
+	.globl boot_pml4, boot_pdpt, boot_pd
+boot_pml4:
+	.skip 4096
+boot_pdpt:
+	.skip 4096
+boot_pd:
+	.skip 4 * 4096
+boot_image_pdpt:
+	.skip 4096
+boot_image_pd:
+	.skip 4096
+	.skip STACK_SIZE
+boot_stack_top:
+efi_stack:
+	.skip 8
+	.section .note.GNU-stack, "", @progbits
