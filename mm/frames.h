@@ -35,12 +35,16 @@ struct frame {
 	};
 	u16 owner;
 	u8 state;                /* enum frame_state */
-	u8 order : 7, dirty : 1; /* dirty: a free block that may hold somebody's data */
-	u32 count;               /* references: mappings of a used frame, live entries of a table */
+	u8 order : 7, dirty : 1; /* dirty: this chunk (see FRAMES_CHUNK) may hold somebody's data */
+	u32 count; /* a table's live entries; a free block's dirty chunks; a used frame's is its owner's */
 };
 _Static_assert(sizeof(struct frame) == 16, "the frame table's budget is 16 bytes a frame");
 
 #define FRAME_NO_GFN (~0ull)
+/* The .order of an allocated frame that is not the first of its allocation. */
+#define FRAME_BODY 0x7f
+/* Whether a free block is scrubbed is known for each 2 MB of it, or for all of a smaller one. */
+#define FRAMES_CHUNK 9u
 
 /* table must hold n entries and be zeroed (all FRAME_RESERVED). Frames 0..n-1 become known. */
 void frames_init(struct frame *table, u64 n);
@@ -64,6 +68,12 @@ int frames_free(mfn_t mfn, unsigned order, u16 owner);
 /* The entry of a frame, or NULL beyond the table. Fields owner/gfn/count of an allocated frame belong to its owner's
  * lock. */
 struct frame *frame_of(mfn_t mfn);
+
+/* M2P: frames [mfn, mfn + n) are at [gfn, gfn + n), or nowhere. Needs their owner's lock. */
+void frames_set_gfn(mfn_t mfn, u64 n, gfn_t gfn);
+void frames_clear_gfn(mfn_t mfn, u64 n);
+/* Frees all that a guest owns, tables included. Nobody may use any of it any more, TLBs included. Returns how many. */
+u64 frames_free_all(u16 owner);
 
 struct frames_stats {
 	u64 total, free, dirty;   /* frames */

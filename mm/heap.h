@@ -5,6 +5,8 @@
 
 #include "lib/types.h"
 
+/* Starts empty; before the first use, and whenever the frame allocator starts over. */
+void heap_init(void);
 /* Returns zeroed memory aligned to at least 16 bytes (a page for sizes of a page and more), or NULL. Takes LOCK_HEAP.
  */
 void *heap_alloc(size_t size) __attribute__((malloc));

@@ -86,10 +86,10 @@ struct pt {
 	u64 spare;     /* reserved table frames, linked as a debt is */
 	u64 tables;    /* in use, the root included */
 	u64 leaves[3]; /* present leaves of 4 KB, 2 MB, 1 GB */
-	u64 splits;    /* present leaves ever split, and tables ever merged into one */
-	u64 merges;
-	u16 owner; /* of table frames */
-	u8 levels; /* 4 or 5 */
+	u64 splits;    /* present leaves split, ever */
+	u64 merges;    /* tables replaced by one present leaf, ever */
+	u16 owner;     /* of table frames */
+	u8 levels;     /* 4 or 5 */
 	u8 max_order;
 	bool nx; /* long mode: the CPU has NX. Without it everything is executable */
 };
