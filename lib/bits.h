@@ -5,8 +5,8 @@
 
 #include "lib/types.h"
 
-#define BIT(n)       (1ull << (n))
-#define BITS(hi, lo) ((~0ull >> (63 - (hi))) & (~0ull << (lo)))
+#define BIT(n)       (1ul << (n))
+#define BITS(hi, lo) ((~0ul >> (63 - (hi))) & (~0ul << (lo)))
 
 /* Position of the highest or lowest set bit. x must not be 0. */
 static inline unsigned bit_high(u64 x) { return 63 - (unsigned)__builtin_clzll(x); }

@@ -20,7 +20,7 @@ static void check_take(const struct lock *l)
 	u64 held = held_ranks[port_cpu()];
 
 	if (held >> l->rank)
-		panic("lock of rank %u taken while ranks %#llx are held", l->rank, (unsigned long long)held);
+		panic("lock of rank %u taken while ranks %#lx are held", l->rank, held);
 }
 
 static void note_take(const struct lock *l) { held_ranks[port_cpu()] |= BIT(l->rank); }

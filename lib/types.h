@@ -31,10 +31,10 @@ typedef struct {
 
 #define GFN(x)   ((gfn_t){(x)})
 #define MFN(x)   ((mfn_t){(x)})
-#define MFN_NONE MFN(~0ull)
+#define MFN_NONE MFN(~0ul)
 
 #define PAGE_SHIFT 12
-#define PAGE_SIZE  4096ull
+#define PAGE_SIZE  4096ul
 #define PAGE_MASK  (~(PAGE_SIZE - 1))
 
 enum {
@@ -76,7 +76,7 @@ static inline bool gfn_eq(gfn_t a, gfn_t b) { return a.n == b.n; }
 #define PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define MUST_CHECK   __attribute__((warn_unused_result))
 
-#define KB 1024ull
+#define KB 1024ul
 #define MB (1024 * KB)
 #define GB (1024 * MB)
 
