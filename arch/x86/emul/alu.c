@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/* Results and flags of arithmetic: numbers in, numbers out. */
+#include "arch/x86/emul/ops.h"
+
+static void flag(u64 *fl, u64 mask, bool set) { *fl = set ? *fl | mask : *fl & ~mask; }
+static bool top_bit(u64 v, unsigned size) { return v >> (8 * size - 1) & 1; }
+
+void alu_szp(u64 res, unsigned size, u64 *fl)
+{
+	flag(fl, FL_ZF, res == 0);
+	flag(fl, FL_SF, top_bit(res, size));
+	flag(fl, FL_PF, !__builtin_parity((unsigned)res & 0xff));
+}
+
+/* CF, OF and AF all follow from the carries (or borrows) out of each bit. */
+static u64 carry_flags(u64 res, u64 carries, unsigned size, u64 *fl)
+{
+	flag(fl, FL_CF, top_bit(carries, size));
+	flag(fl, FL_OF, top_bit(carries ^ carries << 1, size));
+	flag(fl, FL_AF, carries & 8);
+	alu_szp(res, size, fl);
+	return res;
+}
+
+static u64 add(u64 a, u64 b, u64 carry, unsigned size, u64 *fl)
+{
+	u64 res = (a + b + carry) & mask_of(size);
+
+	return carry_flags(res, (a & b) | ((a | b) & ~res), size, fl);
+}
+
+static u64 sub(u64 a, u64 b, u64 borrow, unsigned size, u64 *fl)
+{
+	u64 res = (a - b - borrow) & mask_of(size);
+
+	return carry_flags(res, (~a & b) | ((~a | b) & res), size, fl);
+}
+
+u64 alu(enum op op, u64 a, u64 b, unsigned size, u64 *fl)
+{
+	u64 carry = *fl & FL_CF, res;
+
+	switch (op) {
+	case OP_ADD:
+		return add(a, b, 0, size, fl);
+	case OP_ADC:
+		return add(a, b, carry, size, fl);
+	case OP_SUB:
+	case OP_CMP:
+		return sub(a, b, 0, size, fl);
+	case OP_SBB:
+		return sub(a, b, carry, size, fl);
+	case OP_NEG:
+		return sub(0, a, 0, size, fl);
+	case OP_INC:
+	case OP_DEC:
+		res = op == OP_INC ? add(a, 1, 0, size, fl) : sub(a, 1, 0, size, fl);
+		flag(fl, FL_CF, carry);
+		return res;
+	case OP_NOT:
+		return ~a & mask_of(size);
+	default:
+		res = op == OP_OR ? a | b : op == OP_XOR ? a ^ b : a & b;
+		return carry_flags(res, 0, size, fl);
+	}
+}
+
+/* One bit a step: each of the nine operations differs only in which way it goes and which bit comes in. */
+u64 alu_shift(enum op op, u64 a, u64 b, unsigned count, unsigned size, u64 *fl)
+{
+	bool left = op == OP_ROL || op == OP_RCL || op == OP_SHL || op == OP_SHLD;
+	unsigned high = 8 * size - 1;
+	bool in, out, old_top = false;
+
+	count &= size == 8 ? 63 : 31;
+	if (!count)
+		return a;
+	for (; count; count--) {
+		old_top = top_bit(a, size);
+		out = left ? old_top : a & 1;
+		if (op == OP_ROL || op == OP_ROR)
+			in = out;
+		else if (op == OP_RCL || op == OP_RCR)
+			in = *fl & FL_CF;
+		else if (op == OP_SHLD || op == OP_SHRD)
+			in = left ? top_bit(b, size) : b & 1;
+		else
+			in = op == OP_SAR && old_top;
+		a = left ? (a << 1 | in) & mask_of(size) : a >> 1 | (u64)in << high;
+		b = left ? b << 1 : b >> 1;
+		flag(fl, FL_CF, out);
+	}
+	flag(fl, FL_OF, old_top != top_bit(a, size));
+	if (op >= OP_SHL)
+		alu_szp(a, size, fl);
+	return a;
+}
+
+u64 alu_mul(bool sign, u64 a, u64 b, unsigned size, u64 *hi, u64 *fl)
+{
+	unsigned __int128 product = (unsigned __int128)a * b;
+	u64 lo;
+
+	if (sign)
+		product = (unsigned __int128)((__int128)sext(a, size) * sext(b, size));
+	lo = (u64)product & mask_of(size);
+	*hi = (u64)(product >> (8 * size)) & mask_of(size);
+	flag(fl, FL_CF | FL_OF, *hi != (sign && top_bit(lo, size) ? mask_of(size) : 0));
+	return lo;
+}
+
+/* n / d where the quotient fits in 64 bits: C has no such division, and the image has no library for a wider one. */
+static u64 divide(unsigned __int128 n, u64 d, u64 *rem)
+{
+	u64 quot;
+
+	__asm__("divq %4" : "=a"(quot), "=d"(*rem) : "0"((u64)n), "1"((u64)(n >> 64)), "r"(d) : "cc");
+	return quot;
+}
+
+bool alu_div(bool sign, u64 hi, u64 lo, u64 d, unsigned size, u64 *quot, u64 *rem)
+{
+	unsigned __int128 n = (unsigned __int128)hi << (8 * size) | lo;
+	bool neg_n = sign && top_bit(hi, size), neg_d = sign && top_bit(d, size);
+	u64 limit = mask_of(size);
+
+	if (neg_n)
+		n = (((unsigned __int128)~hi & mask_of(size)) << (8 * size) | (~lo & mask_of(size))) + 1;
+	if (neg_d)
+		d = -d & mask_of(size);
+	if (sign)
+		limit = (limit >> 1) + (neg_n != neg_d);
+	if (n >> 64 >= d)
+		return false;
+	*quot = divide(n, d, rem);
+	if (*quot > limit)
+		return false;
+	*quot = (neg_n != neg_d ? -*quot : *quot) & mask_of(size);
+	*rem = (neg_n ? -*rem : *rem) & mask_of(size);
+	return true;
+}
+
+bool alu_cond(unsigned cc, u64 fl)
+{
+	bool sf_ne_of = !(fl & FL_SF) != !(fl & FL_OF);
+	bool holds[8] = {
+		fl & FL_OF, fl & FL_CF, fl & FL_ZF, fl & (FL_CF | FL_ZF),
+		fl & FL_SF, fl & FL_PF, sf_ne_of,   sf_ne_of || fl & FL_ZF,
+	};
+
+	return holds[cc >> 1 & 7] != (cc & 1);
+}

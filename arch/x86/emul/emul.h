@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The instruction emulator: decode is pure (bytes in, instruction out), execute reaches the world through operations.
+ *
+ *     bytes --insn_decode--> struct insn --insn_exec(gregs, ops)--> registers changed, memory and ports accessed
+ *
+ * insn_exec either completes (registers updated, rip advanced) or leaves every register as it was, so that the caller
+ * may inject the fault, or run it again. A REP string instruction completes a bounded batch, leaves rip on itself and
+ * returns EMUL_AGAIN while iterations are left.
+ */
+#ifndef ARCH_X86_EMUL_EMUL_H
+#define ARCH_X86_EMUL_EMUL_H
+
+#include "lib/types.h"
+
+enum greg { R_AX, R_CX, R_DX, R_BX, R_SP, R_BP, R_SI, R_DI, R_8, R_9, R_10, R_11, R_12, R_13, R_14, R_15, GREGS };
+
+struct gregs {
+	u64 r[GREGS];
+	u64 rip;
+	u64 rflags;
+};
+
+/* Segment registers in the order of their instruction encoding. */
+enum seg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEGS_USER, SEG_LDTR = SEGS_USER, SEG_TR, SEGS };
+
+/* Execution mode: selects default operand and address size. */
+enum gcpu_mode { MODE_REAL, MODE_16, MODE_32, MODE_64 };
+
+#define INSN_MAX 15
+
+/* The decoded instruction. Fields beyond these belong to the decoder; see decode.c. */
+struct insn {
+	u8 len;    /* 1..15 */
+	u8 opsize; /* operand size in bytes: 1, 2, 4, 8 */
+	u8 adsize; /* address size in bytes: 2, 4, 8 */
+	u8 mode;   /* enum gcpu_mode it was decoded for */
+	u8 map;    /* opcode map: 0 = one byte, 1 = 0F, 2 = 0F 38, 3 = 0F 3A */
+	u8 opcode;
+	u8 modrm, sib;
+	u8 rex; /* 0 or 0x40..0x4f */
+	u8 rep; /* 0, 0xf2 or 0xf3 */
+	u8 seg; /* segment of the memory operand, overrides applied: enum seg */
+	bool lock, has_modrm, has_mem, osz;
+	/* Of the memory operand; EMUL_NOREG: none; base EMUL_RIP: relative to the next instruction; scale: 0..3, a
+	 * shift. */
+	u8 base, index, scale;
+	u8 msize; /* bytes that the memory operand has; 0: none, or only its address matters */
+	s64 disp;
+	u64 imm;  /* sign- or zero-extended as the instruction says */
+	u64 imm2; /* second immediate (ENTER, far pointers' selector) */
+	u16 op;   /* index into the decoder's operation table */
+};
+
+#define EMUL_NOREG 0xff
+#define EMUL_RIP   0xfe
+
+/* Returns 0; -EAGAIN when more bytes are needed than n (n < 15); -EINVAL for an encoding that is #UD or longer than 15;
+ * -ENOSYS for a valid encoding that the emulator does not know. */
+int insn_decode(const u8 *bytes, size_t n, enum gcpu_mode mode, struct insn *out);
+
+/* Writes the instruction's bytes-independent description (mnemonic and operands' kinds) for reports. */
+void insn_describe(const struct insn *in, char *buf, size_t size);
+
+/* The linear-or-segmented memory operand's offset within its segment (registers only, before the segment base). */
+u64 insn_ea(const struct insn *in, const struct gregs *r);
+
+enum emul_result {
+	EMUL_OK,      /* done, rip advanced */
+	EMUL_AGAIN,   /* REP batch done, rip unchanged, more to do */
+	EMUL_FAULT,   /* inject emul_fault */
+	EMUL_RETRY,   /* an operation asked to resume the guest without a change */
+	EMUL_UNKNOWN, /* not an instruction that the emulator executes; nothing changed */
+};
+
+enum emul_access { EMUL_READ, EMUL_WRITE, EMUL_RMW /* read with intent to write: checks write permission */ };
+
+struct emul_fault {
+	u8 vector;
+	bool has_error;
+	u32 error;
+	u64 cr2; /* for #PF */
+};
+
+/*
+ * What an operation returns: EMUL_OK, EMUL_FAULT with *fault filled, EMUL_RETRY or EMUL_UNKNOWN (stops the guest).
+ * Memory operations take a segment and the offset in it; they add the base, check limits and canonical form (#GP, #SS),
+ * and translate. size is 1..16 for plain accesses.
+ */
+struct emul_ops {
+	enum emul_result (*read)(void *ctx, enum seg s, u64 off, void *buf, unsigned size, enum emul_access a,
+				 struct emul_fault *f);
+	enum emul_result (*write)(void *ctx, enum seg s, u64 off, const void *buf, unsigned size, struct emul_fault *f);
+	/* Atomic compare-and-exchange for LOCKed and CMPXCHG forms; *done says whether old matched, old gets what was
+	 * there. */
+	enum emul_result (*cmpxchg)(void *ctx, enum seg s, u64 off, void *old, const void *new, unsigned size,
+				    bool *done, struct emul_fault *f);
+	enum emul_result (*in)(void *ctx, u16 port, unsigned size, u32 *val, struct emul_fault *f);
+	enum emul_result (*out)(void *ctx, u16 port, unsigned size, u32 val, struct emul_fault *f);
+	/* Control and debug registers, MSRs, and loading of segment registers with all checks of the mode. */
+	enum emul_result (*read_cr)(void *ctx, unsigned n, u64 *val, struct emul_fault *f);
+	enum emul_result (*write_cr)(void *ctx, unsigned n, u64 val, struct emul_fault *f);
+	enum emul_result (*read_dr)(void *ctx, unsigned n, u64 *val, struct emul_fault *f);
+	enum emul_result (*write_dr)(void *ctx, unsigned n, u64 val, struct emul_fault *f);
+	enum emul_result (*read_msr)(void *ctx, u32 msr, u64 *val, struct emul_fault *f);
+	enum emul_result (*write_msr)(void *ctx, u32 msr, u64 val, struct emul_fault *f);
+	u16 (*get_sel)(void *ctx, enum seg s);
+	enum emul_result (*load_seg)(void *ctx, enum seg s, u16 sel, struct emul_fault *f);
+	unsigned (*cpl)(void *ctx);
+	/*
+	 * What concerns the whole vCPU, told apart by insn: CPUID, HLT, RDTSC, RDPMC, INVD, WBINVD, INVLPG, SGDT, SIDT,
+	 * LGDT, LIDT, and INT1, INT3, INT n, INTO (taken), IRET outside real mode; or EMUL_UNKNOWN. It sees and may
+	 * change the registers that insn_exec was given, with rip still on the instruction. On EMUL_OK insn_exec moves
+	 * rip past it, except for the INTs and IRET, which set rip themselves; on anything else it takes the changes
+	 * back.
+	 */
+	enum emul_result (*system)(void *ctx, const struct insn *in, struct emul_fault *f);
+	/* XMM register access for MOVDQA/MOVDQU/MOVUPS/MOVAPS/MOVNTDQ/MOVQ/MOVD/MOVNTI to and from MMIO. */
+	enum emul_result (*get_xmm)(void *ctx, unsigned n, u8 val[16]);
+	enum emul_result (*set_xmm)(void *ctx, unsigned n, const u8 val[16]);
+	/* Bytes of the stack pointer that pushes and pops use: 4 or 2 by SS.B (not asked in 64-bit mode). NULL: as the
+	 * mode says. */
+	unsigned (*stack_size)(void *ctx);
+};
+
+/*
+ * Executes in on r (which holds rip of the instruction itself). A REP batch is at most 4096 iterations and may be
+ * fewer; if one of them does not return EMUL_OK, r has the state of those completed before, as hardware leaves it.
+ *
+ * The emulator itself raises #GP(0) where a privileged instruction meets CPL > 0, where IOPL forbids CLI, STI, or
+ * PUSHF and POPF in virtual-8086 mode, and #DE. Port permissions, CR4.TSD and the like are for the operations, and so
+ * is what is found only when the next instruction is fetched: a branch target beyond the limit or not canonical. The
+ * caller deals with single steps (TF), and with the interrupt shadow: STI (opcode FB) that has set IF; load_seg of SS.
+ */
+enum emul_result insn_exec(const struct insn *in, struct gregs *r, const struct emul_ops *ops, void *ctx,
+			   struct emul_fault *fault);
+
+#endif
