@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/* The frame around the loaders of the formats: which one it is, and the room in the guest's RAM. */
+#include "guest/load_impl.h"
+
+#include "lib/errno.h"
+#include "lib/print.h"
+#include "lib/string.h"
+
+void load_fail(struct loader *l, int rc, const char *fmt, ...)
+{
+	if (l->rc)
+		return;
+	l->rc = rc;
+	size_t n = format(l->err->text, sizeof(l->err->text), "%s: ", l->in->kernel->name);
+	n = MIN(n, sizeof(l->err->text));
+	va_list ap;
+	va_start(ap, fmt);
+	vformat(l->err->text + n, sizeof(l->err->text) - n, fmt, ap);
+	va_end(ap);
+}
+
+bool load_peek(const struct loader *l, u64 offset, void *dst, u64 len)
+{
+	const struct blob *k = l->in->kernel;
+	if (l->rc || offset > k->size || len > k->size - offset)
+		return false;
+	memcpy(dst, (const char *)k->data + offset, len);
+	return true;
+}
+
+bool load_read(struct loader *l, u64 offset, void *dst, u64 len)
+{
+	if (load_peek(l, offset, dst, len))
+		return true;
+	load_fail(l, -EINVAL, "is cut short or damaged: it has %lu bytes, its headers point to %lu bytes at %#lx",
+		  l->in->kernel->size, len, offset);
+	return false;
+}
+
+/* What of the taken ranges lies in the way of [start, start + len). */
+static const struct range *in_the_way(const struct loader *l, gpa_t start, u64 len)
+{
+	for (const struct range *r = l->range; r < l->range + l->used; r++)
+		if (start < r->end && r->start < start + len)
+			return r;
+	return NULL;
+}
+
+/* The same inside one piece of RAM [lo, hi): from one end step over whatever is in the way. */
+static gpa_t find_in(const struct loader *l, u64 len, u64 align, gpa_t lo, gpa_t hi, enum load_from from)
+{
+	const struct range *r;
+	lo = ROUND_UP(lo, align);
+	if (hi <= lo || len > hi - lo)
+		return ~0ull;
+	gpa_t at = from == LOAD_LOWEST ? lo : ROUND_DOWN(hi - len, align);
+	while (r = in_the_way(l, at, len), r) {
+		if (from == LOAD_HIGHEST && r->start < len)
+			return ~0ull;
+		at = from == LOAD_LOWEST ? ROUND_UP(r->end, align) : ROUND_DOWN(r->start - len, align);
+		if (at < lo || at > hi - len)
+			return ~0ull;
+	}
+	return at;
+}
+
+gpa_t load_find(const struct loader *l, u64 len, u64 align, gpa_t lo, gpa_t hi, enum load_from from)
+{
+	const struct memmap *map = l->in->map;
+	for (unsigned i = 0; i < map->n; i++) {
+		const struct e820 *e = &map->e[from == LOAD_LOWEST ? i : map->n - 1 - i];
+		if (e->type != E820_RAM)
+			continue;
+		gpa_t at = find_in(l, len, align, MAX(lo, e->start), MIN(hi, e->start + e->len), from);
+		if (at != ~0ull)
+			return at;
+	}
+	return ~0ull;
+}
+
+static bool is_ram(const struct loader *l, gpa_t start, u64 len)
+{
+	const struct memmap *map = l->in->map;
+	for (const struct e820 *e = map->e; e < map->e + map->n; e++)
+		if (e->type == E820_RAM && start >= e->start && len <= e->len && start - e->start <= e->len - len)
+			return true;
+	return false;
+}
+
+static u64 ram_mb(const struct loader *l) { return (l->in->map->low_end + l->in->map->high_end - LIMIT_4G) / MB; }
+
+void load_take(struct loader *l, const char *what, gpa_t start, u64 len)
+{
+	if (!is_ram(l, start, len))
+		load_fail(l, -ENOSPC,
+			  "no room for %s: it needs %lu KB at %#lx, the guest has %lu MB; raise its 'memory ='", what,
+			  len / 1024 + 1, start, ram_mb(l));
+	else if (in_the_way(l, start, len))
+		load_fail(l, -EINVAL, "%s (%lu bytes at %#lx) overlaps another part", what, len, start);
+	else if (l->used == LOAD_RANGES)
+		load_fail(l, -EINVAL, "has too many parts");
+	else if (!l->rc)
+		l->range[l->used++] = (struct range){start, start + len};
+}
+
+gpa_t load_place(struct loader *l, const char *what, u64 len, u64 align, gpa_t lo, gpa_t hi, enum load_from from)
+{
+	gpa_t at = load_find(l, len, align, lo, hi, from);
+	if (at == ~0ull)
+		load_fail(
+			l, -ENOSPC,
+			"no room for %s: it needs %lu KB beside the kernel, the guest has %lu MB; raise its 'memory ='",
+			what, len / 1024 + 1, ram_mb(l));
+	else
+		load_take(l, what, at, len);
+	return at;
+}
+
+void load_write(struct loader *l, gpa_t at, const void *data, u64 len)
+{
+	if (!l->rc && len && p2m_write(l->in->p2m, at, data, len))
+		load_fail(l, -EFAULT, "guest memory at %#lx cannot be written: the host may have run out of memory",
+			  at);
+}
+
+void load_append(struct loader *l, gpa_t *at, const void *data, u64 len)
+{
+	load_write(l, *at, data, len);
+	*at += len;
+}
+
+gpa_t load_string(struct loader *l, gpa_t *at, const char *s)
+{
+	gpa_t where = *at;
+	load_append(l, at, s, strlen(s) + 1);
+	return where;
+}
+
+void load_modules(struct loader *l, enum load_from from)
+{
+	if (l->in->modules > LOAD_MODULES)
+		load_fail(l, -EINVAL, "has %u modules; at most %u can be loaded", l->in->modules, LOAD_MODULES);
+	for (unsigned i = 0; !l->rc && i < l->in->modules; i++) {
+		const struct blob *m = &l->in->module[i];
+		l->module[i] = load_place(l, m->name, MAX(m->size, 1ull), PAGE_SIZE, MB, LIMIT_4G, from);
+		load_write(l, l->module[i], m->data, m->size);
+	}
+}
+
+void image_load(struct loader *l, const struct image *img, u64 shift)
+{
+	if (!l->rc && !img->n)
+		load_fail(l, -EINVAL, "is damaged: it has nothing to load");
+	for (const struct segment *s = img->seg; !l->rc && s < img->seg + img->n; s++) {
+		load_take(l, "the kernel", s->paddr + shift, s->memsz);
+		load_write(l, s->paddr + shift, (const char *)l->in->kernel->data + s->offset, s->filesz);
+	}
+}
+
+struct range image_span(const struct image *img)
+{
+	struct range span = {~0ull, 0};
+	for (const struct segment *s = img->seg; s < img->seg + img->n; s++) {
+		span.start = MIN(span.start, s->paddr);
+		span.end = MAX(span.end, s->paddr + s->memsz);
+	}
+	return span;
+}
+
+int load_kernel(const struct load_input *in, struct start_state *out, struct load_error *err)
+{
+	struct loader l = {.in = in, .out = out, .err = err};
+	*out = (struct start_state){.cs = 0x10, .ds = 0x18};
+	err->text[0] = 0;
+	if (!in->kernel->size)
+		load_fail(&l, -EINVAL, "is empty");
+	else if (!load_linux(&l) && !load_multiboot2(&l) && !load_multiboot1(&l) && !load_pvh(&l))
+		load_fail(&l, -EINVAL,
+			  "is no kernel that can be started: neither bzImage nor multiboot 1 or 2 nor PVH");
+	return l.rc;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Putting a kernel and what belongs to it into a guest's fresh memory: Linux bzImage (64-bit boot protocol), multiboot
+ * 1 and 2 ELF, PVH ELF. Files are untrusted: every offset and size in them is checked.
+ */
+#ifndef GUEST_LOAD_H
+#define GUEST_LOAD_H
+
+#include "lib/types.h"
+#include "p2m/p2m.h"
+
+struct blob {
+	const char *name;
+	const void *data;
+	u64 size;
+};
+
+/* The guest's memory as E820 tells it. Also the source for slots. */
+enum { E820_RAM = 1, E820_RESERVED = 2 };
+struct e820 {
+	gpa_t start;
+	u64 len;
+	u32 type;
+};
+#define E820_MAX 8
+struct memmap {
+	struct e820 e[E820_MAX];
+	unsigned n;
+	u64 low_end;  /* end of RAM below 4 GB */
+	u64 high_end; /* end of RAM above 4 GB, or 4 GB if none */
+};
+
+#define GUEST_ROM_BASE  0xe0000ull /* ACPI tables live here: read-only */
+#define GUEST_ROM_SIZE  0x20000ull
+#define GUEST_MMIO_BASE 0xc0000000ull /* RAM below ends here at most; the rest continues at 4 GB */
+
+/*
+ * The map of a PC with that many bytes of RAM: [0, 9fc00), hole to 1 MB, RAM up to GUEST_MMIO_BASE, RAM from 4 GB.
+ * memory is the total; the 384 KB of the legacy hole are not made up for.
+ */
+void memmap_build(struct memmap *m, u64 memory);
+
+/* How the first vCPU starts. Segments are flat; 32-bit: protected mode, paging off; 64-bit: long mode with cr3. */
+struct start_state {
+	bool long_mode;
+	u64 rip, rsp, rax, rbx, rcx, rdx, rsi, rdi, rbp;
+	u64 cr3;   /* long mode: tables that the loader made in guest memory, identity over at least 4 GB */
+	gpa_t gdt; /* a GDT that the loader made: code 0x10, data 0x18 (Linux's boot protocol) */
+	u16 gdt_limit;
+	u16 cs, ds;
+};
+
+struct load_input {
+	struct p2m *p2m;
+	const struct memmap *map;
+	const struct blob *kernel;
+	const struct blob *module; /* initrd parts or multiboot modules */
+	unsigned modules;
+	const char *cmdline; /* terminated */
+	gpa_t rsdp;
+};
+
+/* What went wrong, for people: names the file and the remedy. */
+struct load_error {
+	char text[200];
+};
+
+/* Recognises the format and loads. 0, or -EINVAL (not a kernel we know, or damaged), -ENOSPC (does not fit), -EFAULT.
+ */
+int load_kernel(const struct load_input *in, struct start_state *out, struct load_error *err);
+
+/*
+ * Writes RSDP, XSDT, FADT, FACS, MADT, DSDT (dsdt: AML from iasl) into the ROM area. Sets *rsdp. 0 or -ENOSPC, -EFAULT.
+ */
+int tables_write(struct p2m *p2m, unsigned vcpus, const struct blob *dsdt, gpa_t *rsdp);
+
+#endif
