@@ -27,78 +27,86 @@ struct platform_ops {
 	void (*kick)(void *ctx, unsigned vcpu);                         /* wake it, or make it look at its APIC again */
 };
 
-/* Fixed places that the ACPI tables also name. */
+/* Fixed places that the ACPI tables also name. The PM timer has 32 bits (TMR_VAL_EXT); there is no GPE block. */
 #define IOAPIC_BASE 0xfec00000ull
 #define IOAPIC_PINS 24
 #define PM_EVT_PORT 0x600 /* PM1a event block, 4 bytes */
-#define PM_CNT_PORT 0x604 /* PM1a control block, 2 bytes */
+#define PM_CNT_PORT 0x604 /* PM1a control block, 2 bytes; SCI_EN is always set (no SMI_CMD) */
 #define PM_TMR_PORT 0x608 /* PM timer, 4 bytes */
-#define PM_GPE_PORT 0x620
-#define RESET_PORT  0xcf9
-#define SCI_IRQ     9
+#define RESET_PORT  0xcf9 /* value 6 resets */
+#define RTC_CENTURY 0x32  /* CMOS index */
+#define SCI_IRQ     9     /* level, active high */
 #define S5_TYPE     5
 
+/* 8259 pair. IR2 of chip 0 is chip 1's output. */
 struct pic {
 	struct pic_chip {
 		u8 irr, isr, imr, lines, elcr;
 		u8 base;   /* vector of IR0 */
 		u8 lowest; /* rotating priority: the lowest-priority input */
-		u8 icw;    /* initialization words still expected: 0, 2, 3, 4 */
-		bool read_isr, poll, auto_eoi, rotate_auto, special_mask, need_icw4;
+		u8 icw;    /* initialization word expected next: 0 (none), 2, 3, 4 */
+		bool read_isr, poll, auto_eoi, rotate_auto, special_mask, single, need_icw4;
 	} chip[2];
+	bool out; /* the INTR pin; readable without the lock */
 };
 
+/* 8254. Times are in its own ticks (PIT_HZ) since port_now's zero. */
 struct pit {
 	struct pit_channel {
 		u32 reload;      /* 1..65536 */
-		u8 mode, access; /* access: 1 low, 2 high, 3 both */
-		bool bcd, gate, write_hi, read_hi, null_count;
-		bool count_latched, status_latched;
+		u8 mode, access; /* mode 0..5; access: 1 low, 2 high, 3 both */
+		bool bcd, gate;
+		bool loaded;    /* has a count since its mode was set */
+		bool triggered; /* modes 1 and 5: the gate rose */
+		bool write_hi, read_hi, count_latched, status_latched;
+		u8 write_lo, status;
 		u16 latch;
-		u8 status, write_lo;
-		u64 start; /* ns at which the count was loaded */
+		u64 start; /* when the count was loaded */
+		u64 held;  /* how far it had counted when the gate fell */
 	} ch[3];
 	u8 port61;
-	struct timer irq;
-	u64 next_edge;
+	struct timer timer;
+	u64 next_edge; /* of channel 0's output; TIMER_NEVER if none comes */
 };
 
 struct ioapic {
-	u32 id, select;
-	u64 redir[IOAPIC_PINS];
+	u32 id;
+	u8 select;
 	u32 lines; /* level of each input */
+	u64 redir[IOAPIC_PINS];
 };
 
+/* 16550A, COM1. */
 struct uart {
 	u8 ier, lcr, mcr, scr, fcr, dll, dlm, lsr_errors, msr_delta;
-	bool thre_pending;
+	bool thre_pending, line;
 	u8 rx[256]; /* received and not yet read; a ring */
 	unsigned rx_head, rx_count;
-	u16 port;
-	u8 irq;
 };
 
+/* MC146818. Times are in its own ticks (RTC_HZ) since port_now's zero. */
 struct rtc {
 	u8 index, ram[128];
 	u8 a, b, c;
-	s64 offset; /* guest's seconds since 1970 minus ns/1e9 */
-	struct timer periodic;
+	u64 base_secs, base_tick; /* it was base_secs after 1970 at base_tick; modulo 2^64 */
+	u64 seen;                 /* up to when register C's flags are known */
+	struct timer timer;
 };
 
 struct pm {
 	u16 sts, en, cnt;
-	u64 gpe;
-	u8 reset;
 };
 
 struct pci_host {
-	u32 address;    /* CF8 */
-	u8 config[256]; /* of 00:00.0, the host bridge */
+	u32 address; /* CF8 */
+	u8 reset;    /* CF9 */
+	u8 int_line; /* of the host bridge: the only register of it that can be written */
 };
 
 struct kbc {
-	u8 command, status, out, outport;
-	bool expect_outport, expect_command;
+	u8 command, out;
+	bool full;     /* out is yet to be read */
+	u8 data_after; /* the command that takes the next byte at port 60 */
 };
 
 struct platform {
@@ -119,26 +127,36 @@ struct platform {
 };
 
 /*
- * Builds the platform for that many vCPUs; the lapics are given by the caller and initialised here. q is the timer
- * queue of the first vCPU's pCPU, lapic_q[i] of each vCPU's. epoch: seconds since 1970 now. Returns 0 or what bus_add
- * returns.
+ * Builds the platform for that many vCPUs (1..MAX_VCPUS); the lapics are given by the caller and initialised here.
+ * lapic_q[i] is the timer queue of vCPU i's pCPU; the devices' timers are on the first's. epoch: seconds since 1970
+ * now. Returns 0, -EINVAL, or what bus_add returns.
  */
 int platform_init(struct platform *p, const struct platform_ops *ops, void *ctx, struct lapic **lapics, unsigned vcpus,
 		  struct timerq **lapic_q, const struct guest_clock *clock, u64 epoch);
-void platform_free(struct platform *p); /* cancels every timer; no vCPU may run */
+void platform_free(struct platform *p); /* cancels every timer; no vCPU may run, and platform.lock is not held */
 
-/* The vector vCPU must take now (local APIC first, then the 8259 through it), or -1. Peeks. Takes platform.lock if
- * needed. */
+/*
+ * The vector vCPU must take now (local APIC first, then the 8259 through it), or -1. Changes nothing. On the vCPU's
+ * pCPU, without platform.lock, which it takes only while the 8259 has an interrupt.
+ */
 int platform_pending(struct platform *p, unsigned vcpu);
-/* Acknowledges what platform_pending returned and returns the vector to inject (the 8259 may say another: spurious). */
+/*
+ * Acknowledges what platform_pending returned and returns the vector to inject, which is another where the 8259's
+ * request has changed or gone since (spurious). On the vCPU's pCPU, without platform.lock.
+ */
 int platform_ack(struct platform *p, unsigned vcpu);
 
-/* Drives an interrupt line (0..15 ISA; reaches 8259 and IOAPIC, IRQ0 on pin 2). With platform.lock held. */
+/*
+ * Drives an interrupt line: 0..15 reach 8259 and IOAPIC (IRQ 0 on pin 2), 16..23 the IOAPIC only. With platform.lock
+ * held.
+ */
 void platform_irq(struct platform *p, unsigned irq, bool level);
 /* EOI of a level-triggered vector by a local APIC. Takes platform.lock. */
 void platform_eoi(struct platform *p, u8 vector);
 
 /* A character typed at the guest's serial port. Returns false if its buffer is full. Takes platform.lock. */
 bool platform_input(struct platform *p, u8 c);
+/* Presses the ACPI power button: asks the guest to shut down. Takes platform.lock. */
+void platform_power_button(struct platform *p);
 
 #endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* The I/O APIC (Intel 82093AA): turns interrupt lines into messages to local APICs. */
+#include "devices/chips.h"
+#include "lib/bits.h"
+
+#define VERSION (0x11 | (IOAPIC_PINS - 1) << 16) /* without an EOI register */
+
+#define REDIR_LOGICAL    BIT(11)
+#define REDIR_REMOTE_IRR BIT(14)
+#define REDIR_LEVEL      BIT(15)
+#define REDIR_MASKED     BIT(16)
+#define REDIR_WRITABLE   (BITS(63, 56) | 0x1afffull)
+
+static u8 delivery(u64 e) { return (e >> 8) & 7; }
+
+/* Only fixed and lowest-priority interrupts are ended by an EOI; others are edges whatever the entry says. */
+static bool is_level(u64 e) { return (e & REDIR_LEVEL) && delivery(e) <= APIC_LOWEST; }
+
+static bool send(struct platform *p, u64 e)
+{
+	struct apic_msg m = {
+		.dest = (u32)(e >> 56),
+		.vector = (u8)e,
+		.delivery = delivery(e),
+		.logical = e & REDIR_LOGICAL,
+		.level = is_level(e),
+		.assert = true,
+	};
+
+	if (!m.logical && m.dest == 0xff)
+		m.dest = APIC_BROADCAST;
+	return lapic_send(p, NULL, &m) > 0;
+}
+
+/* A level-triggered input that is high is sent once, and again after its EOI. */
+static void send_level(struct platform *p, unsigned pin)
+{
+	u64 *e = &p->ioapic.redir[pin];
+
+	if (is_level(*e) && (p->ioapic.lines & BIT(pin)) && !(*e & (REDIR_MASKED | REDIR_REMOTE_IRR)) && send(p, *e))
+		*e |= REDIR_REMOTE_IRR;
+}
+
+void ioapic_line(struct platform *p, unsigned pin, bool level)
+{
+	struct ioapic *io = &p->ioapic;
+	u64 e = io->redir[pin];
+	bool rises = level && !(io->lines & BIT(pin));
+
+	io->lines = level ? io->lines | (u32)BIT(pin) : io->lines & ~(u32)BIT(pin);
+	if (is_level(e))
+		send_level(p, pin);
+	else if (rises && !(e & REDIR_MASKED))
+		send(p, e);
+}
+
+void ioapic_eoi(struct platform *p, u8 vector)
+{
+	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
+		u64 *e = &p->ioapic.redir[pin];
+
+		if ((*e & REDIR_REMOTE_IRR) && (u8)*e == vector) {
+			*e &= ~REDIR_REMOTE_IRR;
+			send_level(p, pin);
+		}
+	}
+}
+
+static u32 read_register(const struct ioapic *io)
+{
+	unsigned n = io->select - 0x10u;
+
+	if (n < 2 * IOAPIC_PINS)
+		return (u32)(io->redir[n / 2] >> (n & 1) * 32);
+	return io->select == 1 ? VERSION : io->select == 0 || io->select == 2 ? io->id : 0;
+}
+
+/* To make an entry edge-triggered clears its remote IRR: how drivers end interrupts of an APIC without EOI register. */
+static void write_register(struct platform *p, u32 val)
+{
+	struct ioapic *io = &p->ioapic;
+	unsigned n = io->select - 0x10u, half = (n & 1) * 32;
+
+	if (io->select == 0)
+		io->id = val & 0x0f000000;
+	if (n >= 2 * IOAPIC_PINS)
+		return;
+	u64 *e = &io->redir[n / 2], writable = REDIR_WRITABLE & 0xffffffffull << half;
+
+	*e = (*e & ~writable) | ((u64)val << half & writable);
+	if (!is_level(*e))
+		*e &= ~REDIR_REMOTE_IRR;
+	send_level(p, n / 2);
+}
+
+static void ioapic_mmio(void *dev, struct bus_op *op)
+{
+	struct platform *p = dev;
+	struct ioapic *io = &p->ioapic;
+
+	switch (op->addr & 0xff) {
+	case 0x00:
+		if (op->write)
+			io->select = (u8)op->val;
+		else
+			op->val = io->select;
+		break;
+	case 0x10:
+		if (!op->write)
+			op->val = read_register(io);
+		else if (op->size == 4)
+			write_register(p, (u32)op->val);
+		break;
+	}
+}
+
+int ioapic_attach(struct platform *p)
+{
+	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
+		p->ioapic.redir[pin] = REDIR_MASKED;
+	return bus_add(&p->bus, BUS_MMIO, IOAPIC_BASE, PAGE_SIZE, "ioapic", ioapic_mmio, p);
+}
