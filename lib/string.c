@@ -26,7 +26,7 @@ void *memset(void *dst, int c, size_t n)
 {
 	void *d = dst;
 	size_t words = n / 8, bytes = n % 8;
-	u64 fill = (u8)c * 0x0101010101010101ull;
+	u64 fill = (u8)c * 0x0101010101010101ul;
 
 	__asm__ volatile("rep stosq" : "+D"(d), "+c"(words) : "a"(fill) : "memory");
 	__asm__ volatile("rep stosb" : "+D"(d), "+c"(bytes) : "a"(fill) : "memory");

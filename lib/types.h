@@ -53,18 +53,16 @@ static inline bool gfn_eq(gfn_t a, gfn_t b) { return a.n == b.n; }
 #define ARRAY_SIZE(a)                 (sizeof(a) / sizeof((a)[0]))
 #define container_of(p, type, member) ((type *)((char *)(p)-offsetof(type, member)))
 
-#define MIN(a, b)                       \
-	({                              \
-		__typeof__(a) _a = (a); \
-		__typeof__(b) _b = (b); \
-		_a < _b ? _a : _b;      \
-	})
-#define MAX(a, b)                       \
-	({                              \
-		__typeof__(a) _a = (a); \
-		__typeof__(b) _b = (b); \
-		_a > _b ? _a : _b;      \
-	})
+static inline int min_int(int a, int b) { return a < b ? a : b; }
+static inline int max_int(int a, int b) { return a > b ? a : b; }
+static inline unsigned min_unsigned(unsigned a, unsigned b) { return a < b ? a : b; }
+static inline unsigned max_unsigned(unsigned a, unsigned b) { return a > b ? a : b; }
+static inline u64 min_u64(u64 a, u64 b) { return a < b ? a : b; }
+static inline u64 max_u64(u64 a, u64 b) { return a > b ? a : b; }
+
+/* For int, unsigned and u64; other mixtures do not compile. */
+#define MIN(a, b) _Generic((a) + (b), int : min_int, unsigned : min_unsigned, u64 : min_u64)(a, b)
+#define MAX(a, b) _Generic((a) + (b), int : max_int, unsigned : max_unsigned, u64 : max_u64)(a, b)
 
 #define ROUND_DOWN(x, a) ((x) & ~((__typeof__(x))(a)-1)) /* a: power of two */
 #define ROUND_UP(x, a)   ROUND_DOWN((x) + ((__typeof__(x))(a)-1), a)

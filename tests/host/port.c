@@ -97,7 +97,7 @@ void port_flush_host(u64 va, u64 len)
 void port_kick(unsigned pcpu)
 {
 	host_kicks++;
-	host_kick_mask |= 1ull << pcpu;
+	host_kick_mask |= 1ul << pcpu;
 }
 
 void port_log(const char *text, size_t len)

@@ -9,7 +9,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static uint64_t state = 88172645463325252ull;
+static uint64_t state = 88172645463325252ul;
 
 static uint64_t next(void)
 {
