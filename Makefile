@@ -30,15 +30,12 @@ OBJECTS := $(C_SOURCES:%.c=$(BUILD)/%.o) $(S_SOURCES:%.S=$(BUILD)/%.S.o)
 
 all: $(IMAGE)
 
-# Function names for back traces are linked in twice over: sizes settle in the second pass, addresses in the third.
+# Function names for back traces come from a first link; they stand behind all text and so move none of it.
 $(IMAGE): $(OBJECTS) linker.ld tools/symbols.py
 	$(LD) $(LDFLAGS) -o $(BUILD)/cleave.pass1 $(OBJECTS)
-	nm -n $(BUILD)/cleave.pass1 | /usr/bin/python3 tools/symbols.py >$(BUILD)/symbols1.S
-	$(CC) -c -o $(BUILD)/symbols1.o $(BUILD)/symbols1.S
-	$(LD) $(LDFLAGS) -o $(BUILD)/cleave.pass2 $(OBJECTS) $(BUILD)/symbols1.o
-	nm -n $(BUILD)/cleave.pass2 | /usr/bin/python3 tools/symbols.py >$(BUILD)/symbols2.S
-	$(CC) -c -o $(BUILD)/symbols2.o $(BUILD)/symbols2.S
-	$(LD) $(LDFLAGS) -o $@.debug $(OBJECTS) $(BUILD)/symbols2.o
+	nm -n $(BUILD)/cleave.pass1 | /usr/bin/python3 tools/symbols.py >$(BUILD)/symbols.S
+	$(CC) -c -o $(BUILD)/symbols.o $(BUILD)/symbols.S
+	$(LD) $(LDFLAGS) -o $@.debug $(OBJECTS) $(BUILD)/symbols.o
 	objcopy --strip-debug $@.debug $@
 
 $(BUILD)/%.o: %.c
