@@ -40,7 +40,7 @@ struct frame {
 };
 _Static_assert(sizeof(struct frame) == 16, "the frame table's budget is 16 bytes a frame");
 
-#define FRAME_NO_GFN (~0ull)
+#define FRAME_NO_GFN (~0ul)
 /* The .order of an allocated frame that is not the first of its allocation. */
 #define FRAME_BODY 0x7f
 /* Whether a free block is scrubbed is known for each 2 MB of it, or for all of a smaller one. */

@@ -13,10 +13,10 @@
 
 #include "lib/types.h"
 
-#define DIRECT_MAP 0xffff800000000000ull /* 64 TB */
-#define IO_MAP     0xffffc00000000000ull /* 512 GB */
-#define STACKS     0xffffd00000000000ull
-#define IMAGE_BASE 0xffffffff80000000ull
+#define DIRECT_MAP 0xffff800000000000ul /* 64 TB */
+#define IO_MAP     0xffffc00000000000ul /* 512 GB */
+#define STACKS     0xffffd00000000000ul
+#define IMAGE_BASE 0xffffffff80000000ul
 
 enum host_prot { HOST_R, HOST_RW, HOST_RX };
 enum host_cache { HOST_WB, HOST_UC, HOST_WC };

@@ -44,12 +44,12 @@ static void list_push(u64 *list, mfn_t mfn, unsigned order)
 
 	f->gfn = *list;
 	f->count = order;
-	*list = mfn.n;
+	*list = mfn.n | PT_LISTED;
 }
 
 static mfn_t list_pop(u64 *list)
 {
-	mfn_t mfn = MFN(*list);
+	mfn_t mfn = MFN(*list & ~PT_LISTED);
 
 	*list = frame_of(mfn)->gfn;
 	return mfn;

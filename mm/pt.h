@@ -65,7 +65,9 @@ struct pt_debt {
 	u64 first, last; /* virtual addresses, inclusive, that the flush must cover; valid if flush */
 	u64 frames;      /* list of frames to free, linked through frame->gfn; PT_DEBT_END: none */
 };
-#define PT_DEBT_END BIT(63)
+/* The gfn of a frame on such a list has bit 63 set, so that it looks like no mapping that anybody asked for. */
+#define PT_LISTED   BIT(63)
+#define PT_DEBT_END (PT_LISTED | BIT(62))
 #define PT_DEBT_NONE \
 	(struct pt_debt) { .frames = PT_DEBT_END }
 

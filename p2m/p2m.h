@@ -50,15 +50,19 @@ enum p2m_verdict { P2M_RETRY, P2M_TO_MMIO, P2M_DENY, P2M_NOMEM };
 struct p2m_slot {
 	gfn_t first;
 	u64 frames;
-	u8 type;        /* P2M_RAM or P2M_RO */
-	u32 *forbid_2m; /* counts per 2 MB frame that begins in or before the slot and ends after its first frame */
-	u32 *forbid_1g;
+	u8 type; /* P2M_RAM or P2M_RO */
+	/*
+	 * For each 2 MB and 1 GB frame that overlaps the slot: how many of its 4 KB frames forbid one mapping for all
+	 * of it, because they lie outside the slot or are overlaid (mapped, or known to be absent, as another type than
+	 * the slot's). Under the lock; read without it only as a hint.
+	 */
+	u32 *forbid_2m, *forbid_1g;
 };
 
 #define P2M_SLOTS 16
 
 struct p2m_stats {
-	u64 entries[3]; /* RAM leaves by size: 4K, 2M, 1G */
+	u64 entries[3]; /* leaves that map a frame, by size: 4K, 2M, 1G */
 	u64 tables;     /* table frames */
 	u64 splits[SPLIT_REASONS], merges;
 	u64 faults[4]; /* by verdict */
@@ -70,10 +74,10 @@ struct p2m {
 	u16 owner;    /* OWNER_GUEST + n */
 	u8 max_order; /* cap from config and CPU */
 	u8 width;     /* guest-physical address bits */
-	u64 pcpus;    /* mask of pCPUs that may have cached translations: who to flush; atomic */
+	u64 pcpus;    /* pCPUs that a flush asks: who ran a vCPU or walked the table. Atomic; bits are only ever set */
 	unsigned nslots;
 	struct p2m_slot slot[P2M_SLOTS]; /* sorted */
-	struct p2m_stats stats;          /* under lock */
+	struct p2m_stats stats;          /* splits under lock, faults atomic; the rest is made by p2m_get_stats */
 };
 
 /* fmt: &pt_format_long or &pt_format_ept. max_order: 0, 9 or 18. Returns 0 or -ENOMEM. */

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The one way to a guest's memory. Each page is looked up and copied inside one walk, so its frame cannot be freed in
+ * between; no pointer into guest memory outlives the function that made it.
+ */
+#include "lib/errno.h"
+#include "lib/string.h"
+#include "p2m/internal.h"
+
+#define READABLE (P2M_OWNED | P2M_MASK(P2M_SHARED))
+#define WRITABLE P2M_MASK(P2M_RAM)
+#define LOADABLE P2M_OWNED
+
+/* What to do with a piece of guest memory that lies in one page. */
+typedef void (*page_fn)(void *at, void *arg, size_t len);
+
+/* Runs fn, unless it is NULL, on guest memory [gpa, gpa + len) in one page, if that has one of the types. */
+static int with_page(struct p2m *p, gpa_t gpa, size_t len, u32 types, page_fn fn, void *arg)
+{
+	unsigned max = ORDER_2M;
+
+	for (;;) {
+		u64 irq = p2m_walk_begin(p);
+		struct p2m_entry e = p2m_entry_at(p, gpa_to_gfn(gpa));
+		bool allowed = P2M_MASK(e.type) & types;
+		if (allowed && fn)
+			fn(port_virt(mfn_to_hpa(e.mfn) + (gpa & ~PAGE_MASK)), arg, len);
+		p2m_walk_end(irq);
+		if (allowed)
+			return 0;
+		if (e.type != P2M_DEMAND || p2m_populate_at(p, gpa_to_gfn(gpa), &max))
+			return -EFAULT;
+	}
+}
+
+/* The same for a range of pages; arg is a buffer that advances with them. */
+static int with_pages(struct p2m *p, gpa_t gpa, size_t len, u32 types, page_fn fn, char *buf)
+{
+	for (size_t step; len; gpa += step, buf += step, len -= step) {
+		size_t rest = PAGE_SIZE - (gpa & ~PAGE_MASK);
+		step = MIN(len, rest);
+		int err = with_page(p, gpa, step, types, fn, buf);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* An access over several pages is checked as a whole first, so that one that fails has not happened in part. */
+static int access(struct p2m *p, gpa_t gpa, size_t len, u32 types, page_fn fn, void *buf)
+{
+	if (gpa + len < gpa)
+		return -EFAULT;
+	if (len > PAGE_SIZE - (gpa & ~PAGE_MASK) && with_pages(p, gpa, len, types, NULL, buf))
+		return -EFAULT;
+	return with_pages(p, gpa, len, types, fn, buf);
+}
+
+static void copy_out(void *at, void *buf, size_t len) { memcpy(buf, at, len); }
+static void copy_in(void *at, void *buf, size_t len) { memcpy(at, buf, len); }
+
+int p2m_read(struct p2m *p, gpa_t gpa, void *buf, size_t len) { return access(p, gpa, len, READABLE, copy_out, buf); }
+
+int p2m_write(struct p2m *p, gpa_t gpa, const void *buf, size_t len)
+{
+	return access(p, gpa, len, WRITABLE, copy_in, (void *)buf);
+}
+
+int p2m_write_rom(struct p2m *p, gpa_t gpa, const void *buf, size_t len)
+{
+	return access(p, gpa, len, LOADABLE, copy_in, (void *)buf);
+}
+
+struct cmpxchg {
+	void *old;
+	const void *new;
+	bool done;
+};
+
+static bool cmpxchg16(void *at, u64 old[2], const u64 new[2])
+{
+	bool done;
+
+	__asm__ volatile("lock cmpxchg16b %1"
+			 : "=@ccz"(done), "+m"(*(unsigned __int128 *)at), "+a"(old[0]), "+d"(old[1])
+			 : "b"(new[0]), "c"(new[1])
+			 : "memory");
+	return done;
+}
+
+#define CMPXCHG(type)                                                    \
+	do {                                                             \
+		type old_value, new_value;                               \
+		memcpy(&old_value, c->old, sizeof(type));                \
+		memcpy(&new_value, c->new, sizeof(type));                \
+		c->done = atomic_cas((type *)at, &old_value, new_value); \
+		memcpy(c->old, &old_value, sizeof(type));                \
+	} while (0)
+
+static void cmpxchg(void *at, void *arg, size_t len)
+{
+	struct cmpxchg *c = arg;
+	u64 old[2], new[2];
+
+	switch (len) {
+	case 1:
+		CMPXCHG(u8);
+		break;
+	case 2:
+		CMPXCHG(u16);
+		break;
+	case 4:
+		CMPXCHG(u32);
+		break;
+	case 8:
+		CMPXCHG(u64);
+		break;
+	default:
+		memcpy(old, c->old, sizeof(old));
+		memcpy(new, c->new, sizeof(new));
+		c->done = cmpxchg16(at, old, new);
+		memcpy(c->old, old, sizeof(old));
+	}
+}
+
+int p2m_cmpxchg(struct p2m *p, gpa_t gpa, void *old, const void *new, unsigned size, bool *done)
+{
+	struct cmpxchg c = {.old = old, .new = new};
+
+	if (!size || size > 16 || (size & (size - 1)) || !IS_ALIGNED(gpa, size))
+		return -EINVAL;
+	int err = with_page(p, gpa, size, WRITABLE, cmpxchg, &c);
+	*done = c.done;
+	return err;
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Everything against everything: the tree from the root down, the M2P from the frames up, counts and statistics made
+ * anew. A frame that is mapped twice shows because it has one gfn in the M2P; a table that is reached twice, because
+ * its frame is tagged with the one place where it belongs. So the audit needs no memory of its own.
+ */
+#include "lib/print.h"
+#include "p2m/internal.h"
+
+struct audit {
+	const struct p2m *p;
+	u64 errors;
+	u64 tables, leaves[3];
+};
+
+static void bad(struct audit *a, u64 gfn, const char *what)
+{
+	a->errors++;
+	log("p2m: owner %u, gfn %#llx: %s\n", a->p->owner, (unsigned long long)gfn, what);
+}
+
+static void audit_frames(struct audit *a, gfn_t gfn, mfn_t mfn, u64 n, unsigned type)
+{
+	bool owned = P2M_MASK(type) & P2M_OWNED;
+	u16 owner = owned ? a->p->owner : type == P2M_SHARED ? OWNER_HOST : OWNER_NONE;
+
+	for (u64 i = 0; i < n; i++) {
+		const struct frame *f = frame_of(MFN(mfn.n + i));
+		if (!f && type == P2M_DIRECT)
+			return;
+		if (!f)
+			return bad(a, gfn.n + i, "mapped to a frame beyond memory");
+		if (f->owner != owner)
+			return bad(a, gfn.n + i, "mapped to a frame of another owner");
+		if (owned && f->state != FRAME_USED)
+			return bad(a, gfn.n + i, "mapped to a table or a free frame");
+		if (owned && f->gfn != gfn.n + i)
+			return bad(a, gfn.n + i, "the M2P says that the frame is elsewhere");
+	}
+}
+
+static void audit_leaf(struct audit *a, gfn_t gfn, u64 raw, unsigned level)
+{
+	const struct pt *pt = &a->p->pt;
+	struct pt_entry e = pt->fmt->decode(raw, level);
+	mfn_t mfn = hpa_to_mfn(e.pa);
+	u64 hw = pt->fmt->accessed | pt->fmt->dirty;
+
+	if (e.type >= P2M_TYPES || pt_present(e) != !!(P2M_MASK(e.type) & P2M_BACKED))
+		return bad(a, gfn.n, "no such type, or one that has a frame without one, or the other way round");
+	if (level > 3)
+		return bad(a, gfn.n, "a leaf above level 3");
+	if (((raw ^ pt->fmt->encode(pt, p2m_leaf(e.type, mfn), level)) & ~(pt_present(e) ? hw : 0)))
+		bad(a, gfn.n, "the entry is not what its type and frame make it");
+	if (!pt_present(e))
+		return;
+	a->leaves[level - 1]++;
+	if (e.order > pt->max_order || !IS_ALIGNED(mfn.n, BIT(e.order)))
+		return bad(a, gfn.n, "too large, or misaligned");
+	if (e.order && !p2m_may_large(a->p, gfn, e.order))
+		bad(a, gfn.n, "a large mapping where the count forbids it");
+	audit_frames(a, gfn, mfn, BIT(e.order), e.type);
+}
+
+static void audit_table(struct audit *a, gfn_t gfn, mfn_t mfn, unsigned level)
+{
+	const struct pt_format *fmt = a->p->pt.fmt;
+	const struct frame *f = frame_of(mfn);
+	u32 used = 0;
+
+	if (!f || f->owner != a->p->owner || f->state != FRAME_TABLE || f->gfn != pt_tag(gfn_to_gpa(gfn), level))
+		return bad(a, gfn.n, "a table that is none, is another's or belongs elsewhere");
+	a->tables++;
+	for (const u64 *entry = port_virt(mfn_to_hpa(mfn)), *end = entry + 512; entry < end;
+	     entry++, gfn.n += BIT(pt_order(level))) {
+		u64 raw = atomic_load(entry);
+		used += raw != 0;
+		if (raw && gfn.n >= p2m_limit(a->p))
+			bad(a, gfn.n, "an entry beyond the guest's width");
+		else if (pt_is_table(fmt, raw, level) && (raw & ~PT_ADDR) != fmt->table)
+			bad(a, gfn.n, "wrong bits in an entry that points to a table");
+		else if (pt_is_table(fmt, raw, level))
+			audit_table(a, gfn, hpa_to_mfn(raw & PT_ADDR), level - 1);
+		else if (raw)
+			audit_leaf(a, gfn, raw, level);
+	}
+	if (used != f->count)
+		bad(a, gfn.n - BIT(pt_order(level + 1)), "the table's count of used entries is wrong");
+}
+
+/* Frames on a list, to be freed after a flush, belong to nothing any more. */
+static void audit_m2p(struct audit *a)
+{
+	const struct frame *f;
+	u64 tables = 0;
+
+	for (u64 n = 0; (f = frame_of(MFN(n))); n++) {
+		if (f->owner != a->p->owner || f->gfn == FRAME_NO_GFN || (f->gfn & PT_LISTED))
+			continue;
+		tables += f->state == FRAME_TABLE;
+		if (f->state == FRAME_USED && p2m_entry_at(a->p, GFN(f->gfn)).mfn.n != n)
+			bad(a, f->gfn, "the M2P says that a frame is here, the P2M does not");
+	}
+	if (tables != a->tables)
+		bad(a, 0, "some table frames are not in the tree");
+}
+
+static u32 overlaid(const struct p2m *p, const struct p2m_slot *s, u64 gfn, u64 end)
+{
+	u32 frames = 0;
+
+	for (u64 step; gfn < end; gfn += step) {
+		struct p2m_entry e = p2m_entry_at(p, GFN(gfn));
+		u64 rest = p2m_rest(e, GFN(gfn)), left = end - gfn;
+		step = MIN(rest, left);
+		frames += p2m_overlays(s, e.type) ? (u32)step : 0;
+	}
+	return frames;
+}
+
+static void audit_counts(struct audit *a, const struct p2m_slot *s, unsigned order)
+{
+	u64 end = s->first.n + s->frames;
+
+	for (u64 gfn = ROUND_DOWN(s->first.n, BIT(order)); gfn < end; gfn += BIT(order)) {
+		u64 first = MAX(gfn, s->first.n), last = gfn + BIT(order);
+		u32 expected = p2m_outside(s, GFN(gfn), order) + overlaid(a->p, s, first, MIN(last, end));
+		if (*p2m_forbid(s, GFN(first), order) != expected)
+			bad(a, gfn, "the count that forbids large mappings is wrong");
+	}
+}
+
+static void audit_stats(struct audit *a)
+{
+	const struct pt *pt = &a->p->pt;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(a->leaves); i++) {
+		if (a->leaves[i] != pt->leaves[i])
+			bad(a, i, "the statistics of entries by size are wrong (for the size with this number)");
+	}
+	if (a->tables != pt->tables || pt->spare != PT_DEBT_END)
+		bad(a, 0, "the statistics of tables are wrong, or spare tables are left");
+}
+
+u64 p2m_audit(struct p2m *p)
+{
+	struct audit a = {.p = p};
+
+	lock_take(&p->lock);
+	audit_table(&a, GFN(0), p->pt.root, p->pt.levels);
+	audit_stats(&a);
+	if (!a.errors) { /* what follows walks the tree, which must be one */
+		audit_m2p(&a);
+		for (const struct p2m_slot *s = p->slot; s < p->slot + p->nslots; s++) {
+			audit_counts(&a, s, ORDER_2M);
+			audit_counts(&a, s, ORDER_1G);
+		}
+	}
+	lock_drop(&p->lock);
+	return a.errors;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of p2m/ share. */
+#ifndef P2M_INTERNAL_H
+#define P2M_INTERNAL_H
+
+#include "lib/bits.h"
+#include "lib/port.h"
+#include "mm/frames.h"
+#include "p2m/p2m.h"
+
+/*
+ * A walk without the lock, and use of the frame that it finds, lie between these. Interrupts are off and the pCPU is
+ * among those that a flush waits for, so nothing that the walk can meet is freed before its end. The mask is set before
+ * the table is read, and the writer reads it after it has changed the table: either the writer sees the bit, or the
+ * walker sees the change.
+ */
+static inline u64 p2m_walk_begin(const struct p2m *p)
+{
+	u64 irq = port_irq_save(), self = BIT(port_cpu()), *mask = (u64 *)&p->pcpus;
+
+	if (!(atomic_load(mask) & self))
+		atomic_or(mask, self);
+	return irq;
+}
+
+static inline void p2m_walk_end(u64 irq) { port_irq_restore(irq); }
+
+static inline u64 p2m_limit(const struct p2m *p) { return BIT(p->width - PAGE_SHIFT); } /* in frames */
+
+/* The lookup itself: inside a walk, or with the lock. */
+struct p2m_entry p2m_entry_at(const struct p2m *p, gfn_t gfn);
+/* Frames from gfn to the end of the entry e that covers it. */
+static inline u64 p2m_rest(struct p2m_entry e, gfn_t gfn) { return BIT(e.order) - (gfn.n & (BIT(e.order) - 1)); }
+
+/* The first slot that overlaps [gfn, gfn + n), or NULL. Slots do not change while the guest runs. */
+const struct p2m_slot *p2m_slot_at(const struct p2m *p, gfn_t gfn, u64 n);
+/* The count for the large frame of this order (9 or 18) that contains gfn, in a slot that it overlaps. */
+static inline u32 *p2m_forbid(const struct p2m_slot *s, gfn_t gfn, unsigned order)
+{
+	return &(order == ORDER_2M ? s->forbid_2m : s->forbid_1g)[(gfn.n >> order) - (s->first.n >> order)];
+}
+/* How many frames of the large frame at gfn (aligned) are not in the slot. */
+u32 p2m_outside(const struct p2m_slot *s, gfn_t gfn, unsigned order);
+/* Whether a page of this type is an overlay in the slot. Absent and not yet populated pages are not. */
+static inline bool p2m_overlays(const struct p2m_slot *s, unsigned type)
+{
+	return type != s->type && type != P2M_NONE && type != P2M_DEMAND;
+}
+/* Whether one mapping of this order may be at gfn, as far as the slots go. Needs the lock, or is a hint. */
+bool p2m_may_large(const struct p2m *p, gfn_t gfn, unsigned order);
+
+/* The page-table entry that a page of this type has. */
+struct pt_entry p2m_leaf(enum p2m_type type, mfn_t mfn);
+
+/* p2m_set for a range of any length, inside the width. free: the guest's own frames that lose their mapping are freed
+ * by the debt's settlement. Needs the lock. */
+int p2m_change(struct p2m *p, gfn_t gfn, u64 n, mfn_t mfn, enum p2m_type type, bool free, struct pt_debt *debt);
+/* Whether [gfn, gfn + n) is all P2M_NONE. Needs the lock. */
+bool p2m_is_empty(const struct p2m *p, gfn_t gfn, u64 n);
+
+/* Populates the largest block around gfn, of at most *max; *max falls to what memory still has. 0 if there is nothing
+ * to populate (any more), or -ENOMEM. */
+int p2m_populate_at(struct p2m *p, gfn_t gfn, unsigned *max);
+
+#endif

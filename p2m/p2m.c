@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * All changes to a P2M go through p2m_change, in this order:
+ *
+ *   1. take the old pages out of the accounts: M2P and the counts that forbid large mappings
+ *   2. check the new frames: the guest's own, and at no gfn (XSA-379: under the lock, so races have one winner)
+ *   3. put the new pages into the counts, which decide how large the new leaves may be
+ *   4. change the table; the only step that can fail, and all or nothing by itself. Then 3 and 1 are undone exactly,
+ *      because the table still says what the old pages were
+ *   5. put the new pages into the M2P
+ *   6. merge in place what now agrees
+ *
+ * The flush and what may be freed after it are the debt, which is settled without the lock: whoever takes the lock in
+ * between and relies on a permission being gone flushes for itself (the engine sees to that).
+ */
+#include "p2m/p2m.h"
+
+#include "lib/errno.h"
+#include "lib/string.h"
+#include "mm/heap.h"
+#include "p2m/internal.h"
+
+static void flush(struct pt *pt, const struct pt_debt *debt)
+{
+	struct p2m *p = container_of(pt, struct p2m, pt);
+
+	(void)debt;
+	port_flush_root(mfn_to_hpa(pt->root), atomic_load(&p->pcpus));
+}
+
+static bool may_large(const struct pt *pt, u64 va, unsigned order)
+{
+	return p2m_may_large(container_of(pt, const struct p2m, pt), gpa_to_gfn(va), order);
+}
+
+static const struct pt_ops ops = {.flush = flush, .may_large = may_large};
+
+/* Accessed and dirty are set from the start: nobody asks yet, and no CPU has to write them. */
+struct pt_entry p2m_leaf(enum p2m_type type, mfn_t mfn)
+{
+	static const u8 flags[P2M_TYPES] = {
+		[P2M_RAM] = PT_RWX | PT_A | PT_D | PT_USER | PT_IPAT,
+		[P2M_RO] = PT_R | PT_X | PT_A | PT_USER | PT_IPAT,
+		[P2M_DIRECT] = PT_R | PT_W | PT_A | PT_D | PT_USER,
+		[P2M_SHARED] = PT_R | PT_X | PT_A | PT_USER | PT_IPAT,
+	};
+	struct pt_entry e = {.type = type, .flags = flags[type], .cache = type == P2M_DIRECT ? PT_UC : PT_WB};
+
+	if (pt_present(e))
+		e.pa = mfn_to_hpa(mfn);
+	return e;
+}
+
+/* Lookups. */
+
+struct p2m_entry p2m_entry_at(const struct p2m *p, gfn_t gfn)
+{
+	struct p2m_entry none = {.mfn = MFN_NONE};
+
+	if (gfn.n >= p2m_limit(p))
+		return none;
+	struct pt_entry e = pt_lookup(&p->pt, gfn_to_gpa(gfn));
+	return (struct p2m_entry){.mfn = pt_present(e) ? hpa_to_mfn(e.pa) : MFN_NONE, .order = e.order, .type = e.type};
+}
+
+struct p2m_entry p2m_get(const struct p2m *p, gfn_t gfn)
+{
+	u64 irq = p2m_walk_begin(p);
+	struct p2m_entry e = p2m_entry_at(p, gfn);
+
+	p2m_walk_end(irq);
+	return e;
+}
+
+bool p2m_is_empty(const struct p2m *p, gfn_t gfn, u64 n)
+{
+	for (u64 end = gfn.n + n; gfn.n < end;) {
+		struct p2m_entry e = p2m_entry_at(p, gfn);
+		if (e.type != P2M_NONE)
+			return false;
+		gfn.n += p2m_rest(e, gfn);
+	}
+	return true;
+}
+
+/* Slots and the counts. */
+
+const struct p2m_slot *p2m_slot_at(const struct p2m *p, gfn_t gfn, u64 n)
+{
+	for (const struct p2m_slot *s = p->slot; s < p->slot + p->nslots; s++) {
+		if (gfn.n < s->first.n + s->frames && s->first.n < gfn.n + n)
+			return s;
+	}
+	return NULL;
+}
+
+/* A large frame that is not wholly inside one slot has a count above zero in each slot that it overlaps. */
+bool p2m_may_large(const struct p2m *p, gfn_t gfn, unsigned order)
+{
+	const struct p2m_slot *s = p2m_slot_at(p, gfn, BIT(order));
+
+	return !s || !atomic_load_relaxed(p2m_forbid(s, gfn, order));
+}
+
+u32 p2m_outside(const struct p2m_slot *s, gfn_t gfn, unsigned order)
+{
+	u64 first = MAX(gfn.n, s->first.n), end = MIN(gfn.n + BIT(order), s->first.n + s->frames);
+
+	return (u32)(BIT(order) - (end - first));
+}
+
+/* Adds to, or takes from, the counts of one slot for [gfn, gfn + n), which lies inside it. */
+static void count(const struct p2m_slot *s, u64 gfn, u64 n, bool add)
+{
+	for (unsigned order = ORDER_2M; order <= ORDER_1G; order += 9) {
+		for (u64 at = gfn, step; at < gfn + n; at += step) {
+			u32 *forbid = p2m_forbid(s, GFN(at), order);
+			u64 rest = BIT(order) - (at & (BIT(order) - 1)), left = gfn + n - at;
+			step = MIN(rest, left);
+			atomic_store_relaxed(forbid, add ? *forbid + (u32)step : *forbid - (u32)step);
+		}
+	}
+}
+
+/* The same for all slots that [gfn, gfn + n), pages of this type, overlays. */
+static void count_overlay(const struct p2m *p, gfn_t gfn, u64 n, unsigned type, bool add)
+{
+	for (const struct p2m_slot *s = p->slot; s < p->slot + p->nslots; s++) {
+		u64 first = MAX(gfn.n, s->first.n), end = MIN(gfn.n + n, s->first.n + s->frames);
+		if (first < end && p2m_overlays(s, type))
+			count(s, first, end - first, add);
+	}
+}
+
+static int check_new_slot(const struct p2m *p, gfn_t first, u64 frames, enum p2m_type type)
+{
+	if (!frames || first.n >= p2m_limit(p) || frames > p2m_limit(p) - first.n ||
+	    !(P2M_MASK(type) & (P2M_MASK(P2M_RAM) | P2M_MASK(P2M_RO))))
+		return -EINVAL;
+	if (p2m_slot_at(p, first, frames) || !p2m_is_empty(p, first, frames))
+		return -EEXIST;
+	return p->nslots == P2M_SLOTS ? -ENOSPC : 0;
+}
+
+/* How many frames of this order the slot overlaps: the length of its array of counts. */
+static u64 large_frames(const struct p2m_slot *s, unsigned order)
+{
+	return ((s->first.n + s->frames - 1) >> order) - (s->first.n >> order) + 1;
+}
+
+static void free_counts(struct p2m_slot *s)
+{
+	heap_free(s->forbid_2m, large_frames(s, ORDER_2M) * sizeof(u32));
+	heap_free(s->forbid_1g, large_frames(s, ORDER_1G) * sizeof(u32));
+}
+
+static int alloc_counts(struct p2m_slot *s)
+{
+	u64 end = s->first.n + s->frames;
+
+	s->forbid_2m = heap_alloc(large_frames(s, ORDER_2M) * sizeof(u32));
+	s->forbid_1g = heap_alloc(large_frames(s, ORDER_1G) * sizeof(u32));
+	if (!s->forbid_2m || !s->forbid_1g) {
+		free_counts(s);
+		return -ENOMEM;
+	}
+	for (unsigned order = ORDER_2M; order <= ORDER_1G; order += 9) {
+		gfn_t first = GFN(ROUND_DOWN(s->first.n, BIT(order))), last = GFN(ROUND_DOWN(end - 1, BIT(order)));
+		*p2m_forbid(s, first, order) = p2m_outside(s, first, order);
+		*p2m_forbid(s, last, order) = p2m_outside(s, last, order);
+	}
+	return 0;
+}
+
+int p2m_add_slot(struct p2m *p, gfn_t first, u64 frames, enum p2m_type type)
+{
+	struct p2m_slot slot = {.first = first, .frames = frames, .type = type}, *at = &p->slot[p->nslots];
+
+	lock_take(&p->lock);
+	int err = check_new_slot(p, first, frames, type);
+	if (!err)
+		err = alloc_counts(&slot);
+	if (!err) {
+		for (; at > p->slot && at[-1].first.n > first.n; at--)
+			at[0] = at[-1];
+		*at = slot;
+		p->nslots++;
+	}
+	lock_drop(&p->lock);
+	return err;
+}
+
+/* Changes. */
+
+/*
+ * Takes the pages that [gfn, gfn + n) has now out of counts and M2P, or puts them back. debt: also lists the guest's
+ * own frames in it; putting them back is enough to undo that.
+ */
+static void account(const struct p2m *p, gfn_t gfn, u64 n, bool add, struct pt_debt *debt)
+{
+	for (u64 end = gfn.n + n, step; gfn.n < end; gfn.n += step) {
+		struct p2m_entry e = p2m_entry_at(p, gfn);
+		u64 rest = p2m_rest(e, gfn), left = end - gfn.n;
+		step = MIN(rest, left);
+		count_overlay(p, gfn, step, e.type, add);
+		if (!(P2M_MASK(e.type) & P2M_OWNED))
+			continue;
+		if (add) {
+			frames_set_gfn(e.mfn, step, gfn);
+		} else if (debt) {
+			frames_set_gfn(e.mfn, step, GFN(PT_LISTED));
+			pt_debt_frames(debt, e.mfn, bit_high(step));
+		} else {
+			frames_clear_gfn(e.mfn, step);
+		}
+	}
+}
+
+/* Whether the frames may be mapped as this type: whose they are, and that the guest's own are at no other gfn. */
+static int check_frames(const struct p2m *p, mfn_t mfn, u64 n, enum p2m_type type)
+{
+	bool owned = P2M_MASK(type) & P2M_OWNED;
+	u16 owner = owned ? p->owner : type == P2M_SHARED ? OWNER_HOST : OWNER_NONE;
+
+	if (!(P2M_MASK(type) & P2M_BACKED))
+		return 0;
+	if (type != P2M_DIRECT && !frame_of(MFN(mfn.n + n - 1)))
+		return -EINVAL;
+	const struct frame *f = frame_of(mfn);
+	for (u64 i = 0; i < n && frame_of(MFN(mfn.n + i)); i++) {
+		if (f[i].owner != owner || f[i].state == FRAME_TABLE)
+			return -EPERM;
+		if (owned && f[i].gfn != FRAME_NO_GFN)
+			return -EEXIST;
+	}
+	return 0;
+}
+
+int p2m_change(struct p2m *p, gfn_t gfn, u64 n, mfn_t mfn, enum p2m_type type, bool free, struct pt_debt *debt)
+{
+	static const u8 reason[P2M_TYPES] = {[P2M_RO] = SPLIT_PROTECT,
+					     [P2M_MMIO] = SPLIT_OVERLAY,
+					     [P2M_DIRECT] = SPLIT_OVERLAY,
+					     [P2M_SHARED] = SPLIT_OVERLAY,
+					     [P2M_BALLOONED] = SPLIT_BALLOON};
+	struct pt_debt freed = PT_DEBT_NONE;
+	u64 splits = p->pt.splits;
+
+	account(p, gfn, n, false, free ? &freed : NULL);
+	int err = check_frames(p, mfn, n, type);
+	if (err)
+		goto undo;
+	count_overlay(p, gfn, n, type, true);
+	err = pt_map(&p->pt, gfn_to_gpa(gfn), n << PAGE_SHIFT, p2m_leaf(type, mfn), &freed);
+	if (err)
+		goto uncount;
+	if (P2M_MASK(type) & P2M_OWNED)
+		frames_set_gfn(mfn, n, gfn);
+	p->stats.splits[reason[type]] += p->pt.splits - splits;
+	pt_merge(&p->pt, gfn_to_gpa(gfn), &freed);
+	*debt = freed;
+	return 0;
+
+uncount:
+	count_overlay(p, gfn, n, type, false);
+undo:
+	account(p, gfn, n, true, NULL);
+	return err;
+}
+
+static bool in_one_slot(const struct p2m *p, gfn_t gfn, u64 n)
+{
+	const struct p2m_slot *s = p2m_slot_at(p, gfn, 1);
+
+	return s && gfn.n + n <= s->first.n + s->frames;
+}
+
+/* The arguments of a change that spans 2^order frames. */
+static int check_range(const struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order, unsigned type)
+{
+	bool backed = type < P2M_TYPES && (P2M_MASK(type) & P2M_BACKED);
+
+	if (type >= P2M_TYPES || order > ORDER_1G || !IS_ALIGNED(gfn.n, BIT(order)))
+		return -EINVAL;
+	if (gfn.n >= p2m_limit(p) || BIT(order) > p2m_limit(p) - gfn.n)
+		return -EINVAL;
+	if (!backed && !mfn_eq(mfn, MFN_NONE))
+		return -EINVAL;
+	if (!backed)
+		return type != P2M_DEMAND || in_one_slot(p, gfn, BIT(order)) ? 0 : -EINVAL;
+	return IS_ALIGNED(mfn.n, BIT(order)) && mfn.n < BIT(52 - PAGE_SHIFT) ? 0 : -EINVAL;
+}
+
+static int set(struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order, enum p2m_type type, bool free)
+{
+	struct pt_debt debt = PT_DEBT_NONE;
+	int err = check_range(p, gfn, mfn, order, type);
+
+	if (err)
+		return err;
+	lock_take(&p->lock);
+	err = p2m_change(p, gfn, BIT(order), mfn, type, free, &debt);
+	lock_drop(&p->lock);
+	pt_settle(&p->pt, &debt);
+	return err;
+}
+
+int p2m_set(struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order, enum p2m_type type)
+{
+	return set(p, gfn, mfn, order, type, false);
+}
+
+int p2m_remove(struct p2m *p, gfn_t gfn, unsigned order) { return set(p, gfn, MFN_NONE, order, P2M_NONE, true); }
+
+/* Life. */
+
+int p2m_init(struct p2m *p, const struct pt_format *fmt, u16 owner, unsigned max_order, unsigned width)
+{
+	unsigned most = PAGE_SHIFT + 4 * 9;
+
+	*p = (struct p2m){.lock = LOCK_INIT(LOCK_P2M), .owner = owner, .max_order = max_order};
+	p->width = MIN(width, most);
+	return pt_init(&p->pt, fmt, &ops, owner, max_order);
+}
+
+void p2m_free(struct p2m *p)
+{
+	port_flush_root(mfn_to_hpa(p->pt.root), atomic_load(&p->pcpus));
+	frames_free_all(p->owner);
+	for (unsigned i = 0; i < p->nslots; i++)
+		free_counts(&p->slot[i]);
+	p->nslots = 0;
+}
+
+void p2m_get_stats(struct p2m *p, struct p2m_stats *out)
+{
+	lock_take(&p->lock);
+	*out = p->stats;
+	memcpy(out->entries, p->pt.leaves, sizeof(out->entries));
+	out->tables = p->pt.tables;
+	out->merges = p->pt.merges;
+	lock_drop(&p->lock);
+}
