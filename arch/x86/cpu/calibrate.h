@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* The arithmetic of clocks, apart from the clocks: pure. */
+#ifndef ARCH_X86_CPU_CALIBRATE_H
+#define ARCH_X86_CPU_CALIBRATE_H
+
+#include "lib/bits.h"
+#include "lib/types.h"
+
+#define NS_PER_SECOND 1000000000ul
+
+/* a * b / c with a 128-bit product, rounded down or up; all ones if that does not fit 64 bits or c is 0. */
+static inline u64 mul_div(u64 a, u64 b, u64 c, bool up)
+{
+	unsigned __int128 product = (unsigned __int128)a * b;
+	u64 quotient, rest;
+
+	if (product >> 64 >= c)
+		return ~0ul;
+	/* The compiler would call a library for a 128-bit division. The quotient fits: the test above says so. */
+	__asm__("divq %4" : "=a"(quotient), "=d"(rest) : "a"((u64)product), "d"((u64)(product >> 64)), "rm"(c) : "cc");
+	return quotient + (up && rest && quotient != ~0ul);
+}
+
+/* Nanoseconds are ticks * mul / 2^32: the mul of a clock of hz, which is at least 1 MHz. */
+static inline u64 clock_mul(u64 hz) { return mul_div(NS_PER_SECOND, 1ul << 32, hz, false); }
+static inline u64 clock_ns(u64 ticks, u64 mul) { return mul_shift(ticks, mul, 32); }
+/* The first tick at which clock_ns is at least ns. */
+static inline u64 clock_ticks(u64 ns, u64 mul) { return mul_div(ns, 1ul << 32, mul, true); }
+
+/* One reading of all clocks at the same moment, each counting up without wrap; or sums of such readings. */
+struct reading {
+	u64 ref, tsc, apic;
+};
+
+/* A wrapping counter's total after it went from the low bits of total (those in mask) on to now. */
+static inline u64 unwrap(u64 total, u64 now, u64 mask) { return total + ((now - total) & mask); }
+
+/* Whether a frequency that somebody claims is near enough to the measured one to be its true value. */
+static inline bool claim_holds(u64 measured, u64 claimed)
+{
+	return (claimed > measured ? claimed - measured : measured - claimed) <= measured / 500;
+}
+
+/* Date and time of the CMOS clock's registers 0, 2, 4, 7, 8, 9 and status B; false if they are no date of 2000 to 2099.
+ */
+struct cmos_time {
+	u8 second, minute, hour, day, month, year, status_b;
+};
+bool cmos_decode(const struct cmos_time *c, u64 *seconds);
+
+#endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/* Instructions that C has no words for. */
+#ifndef ARCH_X86_CPU_CPU_H
+#define ARCH_X86_CPU_CPU_H
+
+#include "lib/bits.h"
+#include "lib/types.h"
+
+#define asm_volatile __asm__ volatile
+
+static inline u8 inb(u16 p)
+{
+	u8 v;
+	asm_volatile("inb %1, %0" : "=a"(v) : "Nd"(p));
+	return v;
+}
+static inline u16 inw(u16 p)
+{
+	u16 v;
+	asm_volatile("inw %1, %0" : "=a"(v) : "Nd"(p));
+	return v;
+}
+static inline u32 inl(u16 p)
+{
+	u32 v;
+	asm_volatile("inl %1, %0" : "=a"(v) : "Nd"(p));
+	return v;
+}
+static inline void outb(u16 p, u8 v) { asm_volatile("outb %0, %1" ::"a"(v), "Nd"(p)); }
+static inline void outw(u16 p, u16 v) { asm_volatile("outw %0, %1" ::"a"(v), "Nd"(p)); }
+static inline void outl(u16 p, u32 v) { asm_volatile("outl %0, %1" ::"a"(v), "Nd"(p)); }
+
+static inline u64 rdmsr(u32 msr)
+{
+	u32 lo, hi;
+	asm_volatile("rdmsr" : "=a"(lo), "=d"(hi) : "c"(msr));
+	return (u64)hi << 32 | lo;
+}
+static inline void wrmsr(u32 msr, u64 v)
+{
+	asm_volatile("wrmsr" ::"c"(msr), "a"((u32)v), "d"((u32)(v >> 32)) : "memory");
+}
+
+struct cpuid_regs {
+	u32 a, b, c, d;
+};
+static inline struct cpuid_regs cpuid(u32 leaf, u32 sub)
+{
+	struct cpuid_regs r;
+	asm_volatile("cpuid" : "=a"(r.a), "=b"(r.b), "=c"(r.c), "=d"(r.d) : "a"(leaf), "c"(sub));
+	return r;
+}
+
+static inline u64 rdtsc(void)
+{
+	u32 lo, hi;
+	asm_volatile("rdtsc" : "=a"(lo), "=d"(hi));
+	return (u64)hi << 32 | lo;
+}
+
+/* Not before all earlier instructions are done: for measuring. */
+static inline u64 rdtsc_ordered(void)
+{
+	asm_volatile("lfence" ::: "memory");
+	return rdtsc();
+}
+
+#define CPU_REG(name)                                          \
+	static inline u64 read_##name(void)                    \
+	{                                                      \
+		u64 v;                                         \
+		asm_volatile("mov %%" #name ", %0" : "=r"(v)); \
+		return v;                                      \
+	}                                                      \
+	static inline void write_##name(u64 v) { asm_volatile("mov %0, %%" #name ::"r"(v) : "memory"); }
+/* clang-format off */
+CPU_REG(cr0)
+CPU_REG(cr2)
+CPU_REG(cr3)
+CPU_REG(cr4)
+CPU_REG(cr8)
+CPU_REG(dr0)
+CPU_REG(dr1)
+CPU_REG(dr2)
+CPU_REG(dr3)
+CPU_REG(dr6)
+CPU_REG(dr7)
+/* clang-format on */
+
+static inline u64 read_rflags(void)
+{
+	u64 v;
+	asm_volatile("pushfq; pop %0" : "=r"(v));
+	return v;
+}
+static inline void cpu_cli(void) { asm_volatile("cli" ::: "memory"); }
+static inline void cpu_sti(void) { asm_volatile("sti" ::: "memory"); }
+/* Enables interrupts and halts with no window in between. */
+static inline void cpu_sti_hlt(void) { asm_volatile("sti; hlt" ::: "memory"); }
+/* Stops this pCPU; only NMI, #MC and INIT reach it any more. */
+static inline void NORETURN cpu_stop(void)
+{
+	for (;;)
+		asm_volatile("cli; hlt" ::: "memory");
+}
+static inline void cpu_pause(void) { asm_volatile("pause" ::: "memory"); }
+static inline void invlpg(u64 va) { asm_volatile("invlpg (%0)" ::"r"(va) : "memory"); }
+/* Orders earlier stores before a following x2APIC or TSC deadline MSR write, which is not serialising (SDM 3A 11.12.3).
+ */
+static inline void cpu_fence(void) { asm_volatile("mfence; lfence" ::: "memory"); }
+static inline void xsetbv(u32 n, u64 v) { asm_volatile("xsetbv" ::"c"(n), "a"((u32)v), "d"((u32)(v >> 32))); }
+static inline u64 xgetbv(u32 n)
+{
+	u32 lo, hi;
+	asm_volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(n));
+	return (u64)hi << 32 | lo;
+}
+
+#define RFLAGS_IF      BIT(9)
+#define CR0_PE         BIT(0)
+#define CR0_MP         BIT(1)
+#define CR0_EM         BIT(2)
+#define CR0_TS         BIT(3)
+#define CR0_ET         BIT(4)
+#define CR0_NE         BIT(5)
+#define CR0_WP         BIT(16)
+#define CR0_AM         BIT(18)
+#define CR0_NW         BIT(29)
+#define CR0_CD         BIT(30)
+#define CR0_PG         BIT(31)
+#define CR4_PSE        BIT(4)
+#define CR4_PAE        BIT(5)
+#define CR4_MCE        BIT(6)
+#define CR4_PGE        BIT(7)
+#define CR4_OSFXSR     BIT(9)
+#define CR4_OSXMMEXCPT BIT(10)
+#define CR4_UMIP       BIT(11)
+#define CR4_LA57       BIT(12)
+#define CR4_VMXE       BIT(13)
+#define CR4_FSGSBASE   BIT(16)
+#define CR4_PCIDE      BIT(17)
+#define CR4_OSXSAVE    BIT(18)
+#define CR4_SMEP       BIT(20)
+#define CR4_SMAP       BIT(21)
+#define EFER_SCE       BIT(0)
+#define EFER_LME       BIT(8)
+#define EFER_LMA       BIT(10)
+#define EFER_NX        BIT(11)
+#define EFER_SVME      BIT(12)
+
+#define MSR_TSC            0x10
+#define MSR_APIC_BASE      0x1bu
+#define MSR_PAT            0x277
+#define MSR_TSC_DEADLINE   0x6e0u
+#define MSR_X2APIC         0x800
+#define MSR_EFER           0xc0000080u
+#define MSR_STAR           0xc0000081u
+#define MSR_LSTAR          0xc0000082u
+#define MSR_CSTAR          0xc0000083u
+#define MSR_SFMASK         0xc0000084u
+#define MSR_FS_BASE        0xc0000100u
+#define MSR_GS_BASE        0xc0000101u
+#define MSR_KERNEL_GS_BASE 0xc0000102u
+#define MSR_TSC_AUX        0xc0000103u
+#define MSR_VM_CR          0xc0010114u
+#define MSR_VM_HSAVE_PA    0xc0010117u
+
+#endif

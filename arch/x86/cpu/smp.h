@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* Bringing up the other pCPUs, kicks and shootdowns. port_kick, port_flush_root, port_flush_host are implemented here.
+ */
+#ifndef ARCH_X86_CPU_SMP_H
+#define ARCH_X86_CPU_SMP_H
+
+#include "drivers/acpi.h"
+
+/*
+ * Starts every enabled processor of the MADT by INIT-SIPI through a trampoline below 1 MB (taken with FRAMES_LOW), one
+ * at a time; one that does not answer is told on the console and left out. Each runs cpu_init_this, then entry(), and
+ * never returns. Returns the number of pCPUs online.
+ */
+unsigned smp_start(const struct acpi *a, void (*entry)(void) __attribute__((noreturn)));
+/* Makes all other pCPUs stop for ever, interrupts off: for panic and power-off. */
+void smp_stop_others(void);
+/* Whether smp_stop_others was called, by whichever pCPU; and what the others then do (for the NMI handler). */
+bool smp_stopping(void);
+void smp_stop_this(void) __attribute__((noreturn));
+
+#endif
