@@ -27,9 +27,10 @@ struct gwalk_mode {
 
 struct gwalk_result {
 	gpa_t gpa;
-	u8 order;                  /* of the guest's page: 0, 9, 10 (4 MB), 18; with paging off 0 */
-	bool writable, user, exec; /* of the walk, as this mode combines them */
-	u32 error;                 /* for -EFAULT: the #PF error code */
+	u8 order; /* of the guest's page: 0, 9, 10 (4 MB), 18; with paging off 0 */
+	/* What all levels grant together, before CR0.WP, SMEP and SMAP. With paging off: everything. */
+	bool writable, user, exec;
+	u32 error; /* for -EFAULT: the #PF error code */
 };
 
 struct gwalk_ops {
@@ -41,7 +42,11 @@ struct gwalk_ops {
 
 /*
  * Translates va for an access (PF_WRITE, PF_USER, PF_FETCH bits), setting accessed and dirty bits as hardware does.
- * Returns 0; -EFAULT with result->error for the #PF that the guest must get; -EIO if a table lies where no RAM is.
+ * Returns 0; -EFAULT with result->error for the #PF that the guest must get; -EIO if a table lies where no RAM is, or
+ * changes faster than it can be walked.
+ *
+ * The caller has refused non-canonical addresses. For an implicit supervisor access (descriptor tables, TSS) it clears
+ * RFLAGS.AC in the mode: AC does not lift SMAP for those (Intel SDM vol. 3, 4.6.1).
  */
 int gwalk(const struct gwalk_mode *m, gva_t va, u32 access, const struct gwalk_ops *ops, void *ctx,
 	  struct gwalk_result *result);
