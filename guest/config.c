@@ -16,7 +16,7 @@
 #include "lib/print.h"
 #include "lib/string.h"
 
-#define MAX_MEMORY (1ull << 46) /* 64 TB: what the hypervisor's direct map reaches */
+#define MAX_MEMORY (1ul << 46) /* 64 TB: what the hypervisor's direct map reaches */
 #define MAX_PATH   255
 #define INHERIT    0xff /* guest.max_order until the host's is known */
 
@@ -249,7 +249,7 @@ static s32 parse_cpus(const struct key *k, struct slice v, void *base)
 		}
 		if (!n || n < item.len || last > k->max || first > last)
 			return (s32)(item.s - v.s);
-		mask |= ~0ull >> (63 - (last - first)) << first;
+		mask |= ~0ul >> (63 - (last - first)) << first;
 	}
 	store(k, base, mask);
 	return mask ? OK : 0;
@@ -351,7 +351,7 @@ static void open_guest(struct parser *p, struct slice name)
 	}
 	struct guest_config *g = &c->guest[c->guests++];
 	*g = (struct guest_config){
-		.name = name, .vcpus = 1, .cpus = ~0ull, .weight = 256, .max_order = INHERIT, .line = p->line};
+		.name = name, .vcpus = 1, .cpus = ~0ul, .weight = 256, .max_order = INHERIT, .line = p->line};
 	p->guest = g;
 	p->section = GUEST;
 	for (const struct guest_config *other = c->guest; other < g; other++)
@@ -406,7 +406,7 @@ static void unknown_key(struct parser *p, struct slice name)
 	}
 	u32 col = column(p, name.s);
 	if (best && best->in != p->section && least == 1)
-		complain(p, p->line, col, "'%s' belongs into a [%s] section", best->name,
+		complain(p, p->line, col, "'%s' belongs in a [%s] section", best->name,
 			 best->in == HOST ? "host" : "guest NAME");
 	else if (best && best->in == p->section && resembles(name, least / 2))
 		complain(p, p->line, col, "unknown key '%s': did you mean '%s'?", quote(name).s, best->name);

@@ -52,14 +52,14 @@ static gpa_t find_in(const struct loader *l, u64 len, u64 align, gpa_t lo, gpa_t
 	const struct range *r;
 	lo = ROUND_UP(lo, align);
 	if (hi <= lo || len > hi - lo)
-		return ~0ull;
+		return ~0ul;
 	gpa_t at = from == LOAD_LOWEST ? lo : ROUND_DOWN(hi - len, align);
 	while (r = in_the_way(l, at, len), r) {
 		if (from == LOAD_HIGHEST && r->start < len)
-			return ~0ull;
+			return ~0ul;
 		at = from == LOAD_LOWEST ? ROUND_UP(r->end, align) : ROUND_DOWN(r->start - len, align);
 		if (at < lo || at > hi - len)
-			return ~0ull;
+			return ~0ul;
 	}
 	return at;
 }
@@ -72,10 +72,10 @@ gpa_t load_find(const struct loader *l, u64 len, u64 align, gpa_t lo, gpa_t hi, 
 		if (e->type != E820_RAM)
 			continue;
 		gpa_t at = find_in(l, len, align, MAX(lo, e->start), MIN(hi, e->start + e->len), from);
-		if (at != ~0ull)
+		if (at != ~0ul)
 			return at;
 	}
-	return ~0ull;
+	return ~0ul;
 }
 
 static bool is_ram(const struct loader *l, gpa_t start, u64 len)
@@ -94,7 +94,7 @@ void load_take(struct loader *l, const char *what, gpa_t start, u64 len)
 	if (!is_ram(l, start, len))
 		load_fail(l, -ENOSPC,
 			  "no room for %s: it needs %lu KB at %#lx, the guest has %lu MB; raise its 'memory ='", what,
-			  len / 1024 + 1, start, ram_mb(l));
+			  len / KB + 1, start, ram_mb(l));
 	else if (in_the_way(l, start, len))
 		load_fail(l, -EINVAL, "%s (%lu bytes at %#lx) overlaps another part", what, len, start);
 	else if (l->used == LOAD_RANGES)
@@ -106,11 +106,11 @@ void load_take(struct loader *l, const char *what, gpa_t start, u64 len)
 gpa_t load_place(struct loader *l, const char *what, u64 len, u64 align, gpa_t lo, gpa_t hi, enum load_from from)
 {
 	gpa_t at = load_find(l, len, align, lo, hi, from);
-	if (at == ~0ull)
+	if (at == ~0ul)
 		load_fail(
 			l, -ENOSPC,
 			"no room for %s: it needs %lu KB beside the kernel, the guest has %lu MB; raise its 'memory ='",
-			what, len / 1024 + 1, ram_mb(l));
+			what, len / KB + 1, ram_mb(l));
 	else
 		load_take(l, what, at, len);
 	return at;
@@ -142,7 +142,7 @@ void load_modules(struct loader *l, enum load_from from)
 		load_fail(l, -EINVAL, "has %u modules; at most %u can be loaded", l->in->modules, LOAD_MODULES);
 	for (unsigned i = 0; !l->rc && i < l->in->modules; i++) {
 		const struct blob *m = &l->in->module[i];
-		l->module[i] = load_place(l, m->name, MAX(m->size, 1ull), PAGE_SIZE, MB, LIMIT_4G, from);
+		l->module[i] = load_place(l, m->name, MAX(m->size, 1ul), PAGE_SIZE, MB, LIMIT_4G, from);
 		load_write(l, l->module[i], m->data, m->size);
 	}
 }
@@ -159,7 +159,7 @@ void image_load(struct loader *l, const struct image *img, u64 shift)
 
 struct range image_span(const struct image *img)
 {
-	struct range span = {~0ull, 0};
+	struct range span = {~0ul, 0};
 	for (const struct segment *s = img->seg; s < img->seg + img->n; s++) {
 		span.start = MIN(span.start, s->paddr);
 		span.end = MAX(span.end, s->paddr + s->memsz);

@@ -30,9 +30,9 @@ struct memmap {
 	u64 high_end; /* end of RAM above 4 GB, or 4 GB if none */
 };
 
-#define GUEST_ROM_BASE  0xe0000ull /* ACPI tables live here: read-only */
-#define GUEST_ROM_SIZE  0x20000ull
-#define GUEST_MMIO_BASE 0xc0000000ull /* RAM below ends here at most; the rest continues at 4 GB */
+#define GUEST_ROM_BASE  0xe0000ul /* ACPI tables live here: read-only */
+#define GUEST_ROM_SIZE  0x20000ul
+#define GUEST_MMIO_BASE 0xc0000000ul /* RAM below ends here at most; the rest continues at 4 GB */
 
 /*
  * The map of a PC with that many bytes of RAM: [0, 9fc00), hole to 1 MB, RAM up to GUEST_MMIO_BASE, RAM from 4 GB.

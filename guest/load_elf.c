@@ -123,7 +123,7 @@ static void find_entry(struct image *img, u64 entry)
 	for (const struct segment *s = img->seg; s < img->seg + img->n; s++)
 		if (entry - s->paddr < s->memsz)
 			return;
-	img->entry = ~0ull;
+	img->entry = ~0ul;
 }
 
 void elf_read(struct loader *l, struct image *img)

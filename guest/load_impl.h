@@ -13,8 +13,8 @@
 #define LOAD_RANGES   64
 #define LOAD_MODULES  32
 #define LOAD_SEGMENTS 24
-#define LOW_MEMORY    0x10000ull /* what boot information may be put from: below are BIOS data and AP start pages */
-#define LIMIT_4G      0x100000000ull
+#define LOW_MEMORY    0x10000ul /* what boot information may be put from: below are BIOS data and AP start pages */
+#define LIMIT_4G      0x100000000ul
 
 struct range {
 	gpa_t start, end;

@@ -101,7 +101,7 @@ static gpa_t place_kernel(struct loader *l, const struct setup_header *h, u64 co
 	gpa_t at = h->pref_address;
 	if (h->relocatable && at < LIMIT_4G) {
 		gpa_t fits = load_find(l, need, h->kernel_alignment, at, LIMIT_4G, LOAD_LOWEST);
-		at = fits == ~0ull ? at : fits;
+		at = fits == ~0ul ? at : fits;
 	}
 	load_take(l, "the kernel", at, need);
 	return at;
@@ -112,14 +112,14 @@ static void load_initrd(struct loader *l, struct setup_header *h)
 	const struct blob *part = l->in->module;
 	u64 size = 0;
 	for (unsigned i = 0; i < l->in->modules; i++)
-		size = ROUND_UP(size, 4ull) + part[i].size;
+		size = ROUND_UP(size, 4ul) + part[i].size;
 	if (!size)
 		return;
-	gpa_t hi = MIN(h->initrd_addr_max + 1ull, LIMIT_4G);
+	gpa_t hi = MIN(h->initrd_addr_max + 1ul, LIMIT_4G);
 	gpa_t start = load_place(l, "the initrd", size, PAGE_SIZE, MB, hi, LOAD_HIGHEST), at = start;
 	for (unsigned i = 0; i < l->in->modules; i++) {
 		load_append(l, &at, part[i].data, part[i].size);
-		at = ROUND_UP(at, 4ull);
+		at = ROUND_UP(at, 4ul);
 	}
 	h->ramdisk_image = (u32)start;
 	h->ramdisk_size = (u32)size;
@@ -148,7 +148,7 @@ bool load_linux(struct loader *l)
 	struct setup_header h;
 	if (!load_peek(l, SETUP_OFFSET, &h, sizeof(h)) || h.boot_flag != 0xaa55 || memcmp(&h.magic, "HdrS", 4))
 		return false;
-	u64 code = 512 * (1ull + (h.setup_sects ? h.setup_sects : 4)), code_size = h.syssize * 16ull;
+	u64 code = 512 * (1ul + (h.setup_sects ? h.setup_sects : 4)), code_size = h.syssize * 16ul;
 	check_header(l, &h, code, code_size);
 	if (l->rc)
 		return true;

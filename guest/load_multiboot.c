@@ -272,16 +272,16 @@ static u64 relocate(struct loader *l, const struct mb2_kernel *k)
 		load_fail(l, -EINVAL, "is damaged: it wants an alignment of %lu bytes", align);
 		return 0;
 	}
-	gpa_t at = load_find(l, len, align, MAX((u64)k->rel.min, MB), k->rel.max + 1ull,
+	gpa_t at = load_find(l, len, align, MAX((u64)k->rel.min, MB), k->rel.max + 1ul,
 			     k->rel.preference == 2 ? LOAD_HIGHEST : LOAD_LOWEST);
-	return at == ~0ull ? 0 : at - span.start;
+	return at == ~0ul ? 0 : at - span.start;
 }
 
 static void put_tag(struct loader *l, gpa_t *at, u32 type, const void *data, u64 len)
 {
 	load_append(l, at, (u32[]){type, (u32)len + 8}, 8);
 	load_append(l, at, data, len);
-	*at = ROUND_UP(*at, 8ull);
+	*at = ROUND_UP(*at, 8ul);
 }
 
 static void put_module(struct loader *l, gpa_t *at, unsigned i)
@@ -290,7 +290,7 @@ static void put_module(struct loader *l, gpa_t *at, unsigned i)
 	u32 head[] = {INFO_MODULE, (u32)(17 + strlen(m->name)), (u32)l->module[i], (u32)(l->module[i] + m->size)};
 	load_append(l, at, head, sizeof(head));
 	load_string(l, at, m->name);
-	*at = ROUND_UP(*at, 8ull);
+	*at = ROUND_UP(*at, 8ul);
 }
 
 static void put_mmap(struct loader *l, gpa_t *at)
@@ -316,7 +316,7 @@ static void put_rsdp(struct loader *l, gpa_t *at)
 static void write_mb2_info(struct loader *l, const u32 *base)
 {
 	const struct load_input *in = l->in;
-	u64 size = 256 + 24 * E820_MAX + 24ull * in->modules + names_size(l);
+	u64 size = 256 + 24 * E820_MAX + 24ul * in->modules + names_size(l);
 	gpa_t start = load_place(l, "the boot information", size, PAGE_SIZE, LOW_MEMORY, LIMIT_4G, LOAD_LOWEST);
 	gpa_t at = start + 8;
 

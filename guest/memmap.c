@@ -2,8 +2,8 @@
 /* The guest's memory map. The reserved kilobyte below 640 KB is RAM to the P2M: where a PC's firmware has its EBDA. */
 #include "guest/load.h"
 
-#define BASE_END 0x9fc00ull
-#define HOLE     0xa0000ull
+#define BASE_END 0x9fc00ul
+#define HOLE     0xa0000ul
 
 void memmap_build(struct memmap *m, u64 memory)
 {
