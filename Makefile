@@ -2,6 +2,10 @@
 # The image, its host-side tests and its checks. `./cleave` is the front door; this is for those who work on the code.
 
 BUILD := build
+
+# One line a step; `make V=1` shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo '  $(1) $@')
 IMAGE := $(BUILD)/cleave
 
 DIRS := lib mm p2m sched drivers devices guest boot arch/x86/cpu arch/x86/emul arch/x86/hvm
@@ -32,30 +36,33 @@ all: $(IMAGE)
 
 # Function names for back traces come from a first link; they stand behind all text and so move none of it.
 $(IMAGE): $(OBJECTS) linker.ld tools/symbols.py
-	$(LD) $(LDFLAGS) -o $(BUILD)/cleave.pass1 $(OBJECTS)
-	nm -n $(BUILD)/cleave.pass1 | /usr/bin/python3 tools/symbols.py >$(BUILD)/symbols.S
-	$(CC) -c -o $(BUILD)/symbols.o $(BUILD)/symbols.S
-	$(LD) $(LDFLAGS) -o $@.debug $(OBJECTS) $(BUILD)/symbols.o
-	objcopy --strip-debug $@.debug $@
+	$(call say,LD)
+	$(Q)$(LD) $(LDFLAGS) -o $(BUILD)/cleave.pass1 $(OBJECTS)
+	$(Q)nm -n $(BUILD)/cleave.pass1 | /usr/bin/python3 tools/symbols.py >$(BUILD)/symbols.S
+	$(Q)$(CC) -c -o $(BUILD)/symbols.o $(BUILD)/symbols.S
+	$(Q)$(LD) $(LDFLAGS) -o $@.debug $(OBJECTS) $(BUILD)/symbols.o
+	$(Q)objcopy --strip-debug $@.debug $@
 
 $(BUILD)/%.o: %.c
+	$(call say,CC)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS) -c -o $@ $<
 
 $(BUILD)/%.S.o: %.S
+	$(call say,AS)
 	@mkdir -p $(@D)
-	$(CC) $(ASFLAGS) -c -o $@ $<
+	$(Q)$(CC) $(ASFLAGS) -c -o $@ $<
 
 $(BUILD)/boot/main.o: CFLAGS += -DCLEAVE_VERSION='"$(VERSION)"'
 
 # Linked-in data: the guests' DSDT and the screen's font.
 $(BUILD)/guest/dsdt.aml: guest/dsdt.asl
 	@mkdir -p $(@D)
-	iasl -we -p $(BUILD)/guest/dsdt $< >$(BUILD)/guest/dsdt.log || { cat $(BUILD)/guest/dsdt.log; exit 1; }
+	$(Q)iasl -we -p $(BUILD)/guest/dsdt $< >$(BUILD)/guest/dsdt.log || { cat $(BUILD)/guest/dsdt.log; exit 1; }
 
 $(BUILD)/font.psf: /usr/share/consolefonts/Lat15-VGA16.psf.gz
 	@mkdir -p $(@D)
-	gunzip -c $< >$@
+	$(Q)gunzip -c $< >$@
 
 $(BUILD)/guest/dsdt.S.o: $(BUILD)/guest/dsdt.aml
 $(BUILD)/drivers/font.S.o: $(BUILD)/font.psf
@@ -74,52 +81,57 @@ REPLAY := $(patsubst tests/fuzz/%.c,$(HOST)/fuzz/%,$(wildcard tests/fuzz/*.c))
 link_flags = $(shell sed -n 's,^/\* link: \(.*\) \*/$$,\1,p' $<)
 
 $(HOST)/obj/%.o: %.c
+	$(call say,CC)
 	@mkdir -p $(@D)
-	$(HOST_CC) $(HOST_CFLAGS) -c -o $@ $<
+	$(Q)$(HOST_CC) $(HOST_CFLAGS) -c -o $@ $<
 
 $(HOST)/obj/tests/host/dsdt.S.o: guest/dsdt.S $(BUILD)/guest/dsdt.aml
 	@mkdir -p $(@D)
-	$(HOST_CC) -I. -c -o $@ $<
+	$(Q)$(HOST_CC) -I. -c -o $@ $<
 
 $(HOST)/libpure.a: $(HOST_OBJECTS)
-	rm -f $@
-	ar rcs $@ $^
+	$(call say,AR)
+	$(Q)rm -f $@
+	$(Q)ar rcs $@ $^
 
 $(HOST)/unit/%: tests/unit/%.c $(HOST)/libpure.a
+	$(call say,LD)
 	@mkdir -p $(@D)
-	$(HOST_CC) $(HOST_CFLAGS) -MF $@.d -o $@ $< $(HOST)/libpure.a $(link_flags) -lcmocka
+	$(Q)$(HOST_CC) $(HOST_CFLAGS) -MF $@.d -o $@ $< $(HOST)/libpure.a $(link_flags) -lcmocka
 
 $(HOST)/property/%: tests/property/%.c $(HOST)/libpure.a
+	$(call say,LD)
 	@mkdir -p $(@D)
-	$(HOST_CC) $(HOST_CFLAGS) -MF $@.d -o $@ $< $(HOST)/libpure.a $(link_flags) -lcmocka
+	$(Q)$(HOST_CC) $(HOST_CFLAGS) -MF $@.d -o $@ $< $(HOST)/libpure.a $(link_flags) -lcmocka
 
 $(HOST)/fuzz/%: tests/fuzz/%.c tests/host/replay.c $(HOST)/libpure.a
+	$(call say,LD)
 	@mkdir -p $(@D)
-	$(HOST_CC) $(HOST_CFLAGS) -MF $@.d -o $@ $< tests/host/replay.c $(HOST)/libpure.a $(link_flags)
+	$(Q)$(HOST_CC) $(HOST_CFLAGS) -MF $@.d -o $@ $< tests/host/replay.c $(HOST)/libpure.a $(link_flags)
 
 # The same harness under libFuzzer, for long runs: make fuzz-config && build/fuzz/config
 fuzz-%: tests/fuzz/%.c
 	@mkdir -p $(BUILD)/fuzz
-	clang -std=gnu11 -O1 -g -I. -fno-builtin-log -fsanitize=fuzzer,address,undefined -o $(BUILD)/fuzz/$* $< $(PURE) \
+	$(Q)clang -std=gnu11 -O1 -g -I. -fno-builtin-log -fsanitize=fuzzer,address,undefined -o $(BUILD)/fuzz/$* $< $(PURE) \
 		tests/host/port.c $(BUILD)/guest/dsdt.S.o $(link_flags)
 
 $(HOST)/config: tools/config/config_main.c $(HOST)/libpure.a
 	@mkdir -p $(@D)
-	$(HOST_CC) $(HOST_CFLAGS) -MF $@.d -o $@ $< $(HOST)/libpure.a
+	$(Q)$(HOST_CC) $(HOST_CFLAGS) -MF $@.d -o $@ $< $(HOST)/libpure.a
 
 host-tests: $(UNIT) $(PROPERTY) $(REPLAY) $(HOST)/config
 
 test-quick: host-tests
-	/usr/bin/python3 tools/test.py --host-only
+	$(Q)/usr/bin/python3 tools/test.py --host-only
 
 test:
-	./cleave test
+	$(Q)./cleave test
 
 check:
-	/usr/bin/python3 tools/check.py
+	$(Q)/usr/bin/python3 tools/check.py
 
 clean:
-	rm -rf $(BUILD)
+	$(Q)rm -rf $(BUILD)
 
 -include tests/guests/guests.mk
 -include $(OBJECTS:.o=.d) $(HOST_OBJECTS:.o=.d) $(wildcard $(HOST)/*/*.d $(HOST)/*.d)
