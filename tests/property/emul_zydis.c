@@ -21,7 +21,7 @@ static u64 seed = 0x5eed;
 
 static u32 rnd(void)
 {
-	seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+	seed = seed * 6364136223846793005ul + 1442695040888963407ul;
 	return (u32)(seed >> 33);
 }
 

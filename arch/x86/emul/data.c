@@ -26,7 +26,7 @@ enum emul_result x_shiftd(struct ex *e)
 
 enum emul_result x_bit(struct ex *e)
 {
-	u64 bit = 1ull << (e->src & (8u * e->in->opsize - 1));
+	u64 bit = 1ul << (e->src & (8u * e->in->opsize - 1));
 
 	e->r.rflags = (e->r.rflags & ~(u64)FL_CF) | (e->dst & bit ? FL_CF : 0);
 	if (e->row->op == OP_BTS)
@@ -98,7 +98,7 @@ enum emul_result x_div(struct ex *e)
 	u64 quot, rem;
 
 	if (!alu_div(e->row->op == OP_IDIV, hi, reg_get(e, R_AX, size), e->dst, size, &quot, &rem))
-		return raise(e, VEC_DE);
+		return emul_raise(e, VEC_DE);
 	set_pair(e, rem, quot);
 	return EMUL_OK;
 }
@@ -129,7 +129,7 @@ enum emul_result x_ascii(struct ex *e)
 	bool adjust = (ax & 15) > 9 || e->r.rflags & FL_AF;
 
 	if (adjust)
-		ax += e->row->op == OP_AAA ? 0x106 : -0x106ull;
+		ax += e->row->op == OP_AAA ? 0x106 : -0x106ul;
 	set_carry_adjust(e, adjust, adjust);
 	reg_set(e, R_AX, ax & 0xff0f, 2);
 	return EMUL_OK;
@@ -140,7 +140,7 @@ enum emul_result x_aam(struct ex *e)
 	u64 al = reg_get(e, R_AX, 1), base = e->in->imm;
 
 	if (!base)
-		return raise(e, VEC_DE);
+		return emul_raise(e, VEC_DE);
 	reg_set(e, R_AX, al / base << 8 | al % base, 2);
 	alu_szp(al % base, 1, &e->r.rflags);
 	return EMUL_OK;
@@ -217,8 +217,7 @@ enum emul_result x_cmpxchg(struct ex *e)
 	} else {
 		old = reg_get(e, rm_of_modrm(in), in->opsize);
 		done = old == want;
-		if (done)
-			reg_set(e, rm_of_modrm(in), new, in->opsize);
+		reg_set(e, rm_of_modrm(in), done ? new : old, in->opsize); /* written, and so extended, in any case */
 	}
 	alu(OP_CMP, want, old, in->opsize, &e->r.rflags);
 	if (!done)
@@ -237,7 +236,7 @@ enum emul_result x_cmpxchg2(struct ex *e)
 	enum emul_result res;
 
 	if (half == 8 && e->ea & 15)
-		return raise(e, VEC_GP);
+		return emul_raise(e, VEC_GP);
 	memcpy(old, &r[R_AX], half);
 	memcpy(old + half, &r[R_DX], half);
 	memcpy(new, &r[R_BX], half);
@@ -279,26 +278,26 @@ enum emul_result x_cbw(struct ex *e)
 /* CWD, CDQ, CQO. */
 enum emul_result x_cwd(struct ex *e)
 {
-	reg_set(e, R_DX, sext(e->r.r[R_AX], e->in->opsize) < 0 ? ~0ull : 0, e->in->opsize);
+	reg_set(e, R_DX, sext(e->r.r[R_AX], e->in->opsize) < 0 ? ~0ul : 0, e->in->opsize);
 	return EMUL_OK;
 }
 
 enum emul_result x_lahf(struct ex *e)
 {
-	e->r.r[R_AX] = (e->r.r[R_AX] & ~0xff00ull) | ((e->r.rflags & 0xd5) | 2) << 8;
+	e->r.r[R_AX] = (e->r.r[R_AX] & ~0xff00ul) | ((e->r.rflags & 0xd5) | 2) << 8;
 	return EMUL_OK;
 }
 
 enum emul_result x_sahf(struct ex *e)
 {
-	e->r.rflags = (e->r.rflags & ~0xd5ull) | (e->r.r[R_AX] >> 8 & 0xd5);
+	e->r.rflags = (e->r.rflags & ~0xd5ul) | (e->r.r[R_AX] >> 8 & 0xd5);
 	return EMUL_OK;
 }
 
 enum emul_result x_xlat(struct ex *e)
 {
 	u64 off = (e->r.r[R_BX] + (e->r.r[R_AX] & 0xff)) & mask_of(e->in->adsize), v;
-	enum emul_result res = mem_read(e, (enum seg)e->in->seg, off, &v, 1, EMUL_READ);
+	enum emul_result res = emul_read(e, (enum seg)e->in->seg, off, &v, 1, EMUL_READ);
 
 	reg_set(e, R_AX, v, 1);
 	return res;

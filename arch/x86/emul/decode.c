@@ -86,26 +86,26 @@ enum {
 	[(n) + 3] = ROW(op, G, E, 0), [(n) + 4] = ROW(op, A, IZ, F_BYTE), [(n) + 5] = ROW(op, A, IZ, 0)
 
 /* The eight of an immediate group. */
-#define ALU_GROUP(g, imm, f)                                                                        \
-	AT(g, 0) = ROW(ADD, E, imm, (f) | F_LOCK), AT(g, 1) = ROW(OR, E, imm, (f) | F_LOCK),        \
-	      AT(g, 2) = ROW(ADC, E, imm, (f) | F_LOCK), AT(g, 3) = ROW(SBB, E, imm, (f) | F_LOCK), \
-	      AT(g, 4) = ROW(AND, E, imm, (f) | F_LOCK), AT(g, 5) = ROW(SUB, E, imm, (f) | F_LOCK), \
-	      AT(g, 6) = ROW(XOR, E, imm, (f) | F_LOCK), AT(g, 7) = ROW(CMP, E, imm, f)
+#define ALU_GROUP(g, imm, f)                                                                          \
+	AT(g, 0) = ROW(ADD, E, imm, (f) | F_LOCKS), AT(g, 1) = ROW(OR, E, imm, (f) | F_LOCKS),        \
+	      AT(g, 2) = ROW(ADC, E, imm, (f) | F_LOCKS), AT(g, 3) = ROW(SBB, E, imm, (f) | F_LOCKS), \
+	      AT(g, 4) = ROW(AND, E, imm, (f) | F_LOCKS), AT(g, 5) = ROW(SUB, E, imm, (f) | F_LOCKS), \
+	      AT(g, 6) = ROW(XOR, E, imm, (f) | F_LOCKS), AT(g, 7) = ROW(CMP, E, imm, f)
 
 #define SHIFT_GROUP(g, count, f)                                                                                    \
 	AT(g, 0) = ROW(ROL, E, count, f), AT(g, 1) = ROW(ROR, E, count, f), AT(g, 2) = ROW(RCL, E, count, f),       \
 	      AT(g, 3) = ROW(RCR, E, count, f), AT(g, 4) = ROW(SHL, E, count, f), AT(g, 5) = ROW(SHR, E, count, f), \
 	      AT(g, 6) = ROW(SHL, E, count, f), AT(g, 7) = ROW(SAR, E, count, f)
 
-#define UNARY_GROUP(g, f)                                                                                           \
-	AT(g, 0) = ROW(TEST, E, IZ, f), AT(g, 1) = ROW(TEST, E, IZ, f), AT(g, 2) = ROW(NOT, E, NONE, (f) | F_LOCK), \
-	      AT(g, 3) = ROW(NEG, E, NONE, (f) | F_LOCK), AT(g, 4) = ROW(MUL, E, NONE, f),                          \
+#define UNARY_GROUP(g, f)                                                                                            \
+	AT(g, 0) = ROW(TEST, E, IZ, f), AT(g, 1) = ROW(TEST, E, IZ, f), AT(g, 2) = ROW(NOT, E, NONE, (f) | F_LOCKS), \
+	      AT(g, 3) = ROW(NEG, E, NONE, (f) | F_LOCKS), AT(g, 4) = ROW(MUL, E, NONE, f),                          \
 	      AT(g, 5) = ROW(IMUL, E, NONE, f), AT(g, 6) = ROW(DIV, E, NONE, f), AT(g, 7) = ROW(IDIV, E, NONE, f)
 
 /* clang-format off */
 const struct opcode emul_rows[GROUP_BASE + 8 * GROUPS] = {
-	ALU(0x00, ADD, F_LOCK), ALU(0x08, OR, F_LOCK), ALU(0x10, ADC, F_LOCK), ALU(0x18, SBB, F_LOCK),
-	ALU(0x20, AND, F_LOCK), ALU(0x28, SUB, F_LOCK), ALU(0x30, XOR, F_LOCK), ALU(0x38, CMP, 0),
+	ALU(0x00, ADD, F_LOCKS), ALU(0x08, OR, F_LOCKS), ALU(0x10, ADC, F_LOCKS), ALU(0x18, SBB, F_LOCKS),
+	ALU(0x20, AND, F_LOCKS), ALU(0x28, SUB, F_LOCKS), ALU(0x30, XOR, F_LOCKS), ALU(0x38, CMP, 0),
 	[0x06] = ROW(PUSH, SO, NONE, F_NO64), [0x07] = ROW(POP, SO, NONE, F_NO64),
 	[0x0e] = ROW(PUSH, SO, NONE, F_NO64),
 	[0x16] = ROW(PUSH, SO, NONE, F_NO64), [0x17] = ROW(POP, SO, NONE, F_NO64),
@@ -123,7 +123,7 @@ const struct opcode emul_rows[GROUP_BASE + 8 * GROUPS] = {
 	[0x70 ... 0x7f] = ROW(JCC, J8, NONE, F_F64),
 	[0x80] = GROUP(G_80), [0x81] = GROUP(G_81), [0x82] = GROUP(G_82), [0x83] = GROUP(G_83),
 	[0x84] = ROW(TEST, E, G, F_BYTE), [0x85] = ROW(TEST, E, G, 0),
-	[0x86] = ROW(XCHG, E, G, F_BYTE | F_LOCK), [0x87] = ROW(XCHG, E, G, F_LOCK),
+	[0x86] = ROW(XCHG, E, G, F_BYTE | F_LOCKS), [0x87] = ROW(XCHG, E, G, F_LOCKS),
 	[0x88] = ROW(MOV, E, G, F_BYTE), [0x89] = ROW(MOV, E, G, 0),
 	[0x8a] = ROW(MOV, G, E, F_BYTE), [0x8b] = ROW(MOV, G, E, 0),
 	[0x8c] = ROW(MOV, ES, S, 0), [0x8d] = ROW(LEA, G, MA, 0), [0x8e] = ROW(MOV, S, EW, 0), [0x8f] = GROUP(G_8F),
@@ -171,15 +171,15 @@ const struct opcode emul_rows[GROUP_BASE + 8 * GROUPS] = {
 	[0x1a0] = ROW(PUSH, SO, NONE, F_D64), [0x1a1] = ROW(POP, SO, NONE, F_D64), [0x1a2] = ROW0(CPUID, 0),
 	[0x1a3] = ROW(BT, E, G, 0), [0x1a4] = ROW3(SHLD, E, G, IBU, 0), [0x1a5] = ROW3(SHLD, E, G, CL, 0),
 	[0x1a8] = ROW(PUSH, SO, NONE, F_D64), [0x1a9] = ROW(POP, SO, NONE, F_D64),
-	[0x1ab] = ROW(BTS, E, G, F_LOCK), [0x1ac] = ROW3(SHRD, E, G, IBU, 0), [0x1ad] = ROW3(SHRD, E, G, CL, 0),
+	[0x1ab] = ROW(BTS, E, G, F_LOCKS), [0x1ac] = ROW3(SHRD, E, G, IBU, 0), [0x1ad] = ROW3(SHRD, E, G, CL, 0),
 	[0x1af] = ROW(IMUL2, G, E, 0),
-	[0x1b0] = ROW(CMPXCHG, E, G, F_BYTE | F_LOCK), [0x1b1] = ROW(CMPXCHG, E, G, F_LOCK),
-	[0x1b2] = ROW(LDS, G, MP, F_NOW), [0x1b3] = ROW(BTR, E, G, F_LOCK),
+	[0x1b0] = ROW(CMPXCHG, E, G, F_BYTE | F_LOCKS), [0x1b1] = ROW(CMPXCHG, E, G, F_LOCKS),
+	[0x1b2] = ROW(LDS, G, MP, F_NOW), [0x1b3] = ROW(BTR, E, G, F_LOCKS),
 	[0x1b4] = ROW(LDS, G, MP, F_NOW), [0x1b5] = ROW(LDS, G, MP, F_NOW),
 	[0x1b6] = ROW(MOV, G, EB, 0), [0x1b7] = ROW(MOV, G, EW, 0), [0x1b8] = PFX(P_0FB8), [0x1ba] = GROUP(G_0FBA),
-	[0x1bb] = ROW(BTC, E, G, F_LOCK), [0x1bc] = PFX(P_0FBC), [0x1bd] = PFX(P_0FBD),
+	[0x1bb] = ROW(BTC, E, G, F_LOCKS), [0x1bc] = PFX(P_0FBC), [0x1bd] = PFX(P_0FBD),
 	[0x1be] = ROW(MOVSX, G, EB, 0), [0x1bf] = ROW(MOVSX, G, EW, 0),
-	[0x1c0] = ROW(XADD, E, G, F_BYTE | F_LOCK), [0x1c1] = ROW(XADD, E, G, F_LOCK),
+	[0x1c0] = ROW(XADD, E, G, F_BYTE | F_LOCKS), [0x1c1] = ROW(XADD, E, G, F_LOCKS),
 	[0x1c3] = PFX(P_0FC3), [0x1c7] = PFX(P_0FC7), [0x1c8 ... 0x1cf] = ROW(BSWAP, Z, NONE, 0),
 	[0x1d6] = PFX(P_0FD6), [0x1e7] = PFX(P_0FE7),
 
@@ -190,9 +190,9 @@ const struct opcode emul_rows[GROUP_BASE + 8 * GROUPS] = {
 	AT(G_C6, 0) = ROW(MOV, E, IZ, F_BYTE), ATS(G_C6, 1, 6) = ROW0(UD, 0),
 	AT(G_C7, 0) = ROW(MOV, E, IZ, 0), ATS(G_C7, 1, 6) = ROW0(UD, 0),
 	UNARY_GROUP(G_F6, F_BYTE), UNARY_GROUP(G_F7, 0),
-	AT(G_FE, 0) = ROW(INC, E, NONE, F_BYTE | F_LOCK), AT(G_FE, 1) = ROW(DEC, E, NONE, F_BYTE | F_LOCK),
+	AT(G_FE, 0) = ROW(INC, E, NONE, F_BYTE | F_LOCKS), AT(G_FE, 1) = ROW(DEC, E, NONE, F_BYTE | F_LOCKS),
 	ATS(G_FE, 2, 7) = ROW0(UD, 0),
-	AT(G_FF, 0) = ROW(INC, E, NONE, F_LOCK), AT(G_FF, 1) = ROW(DEC, E, NONE, F_LOCK),
+	AT(G_FF, 0) = ROW(INC, E, NONE, F_LOCKS), AT(G_FF, 1) = ROW(DEC, E, NONE, F_LOCKS),
 	AT(G_FF, 2) = ROW(CALL, E, NONE, F_F64), AT(G_FF, 3) = ROW(CALLF, MP, NONE, F_NOW),
 	AT(G_FF, 4) = ROW(JMP, E, NONE, F_F64), AT(G_FF, 5) = ROW(JMPF, MP, NONE, F_NOW),
 	AT(G_FF, 6) = ROW(PUSH, E, NONE, F_D64), AT(G_FF, 7) = ROW0(UD, 0),
@@ -201,9 +201,9 @@ const struct opcode emul_rows[GROUP_BASE + 8 * GROUPS] = {
 	AT(G_0F01, 2) = ROW(LGDT, MA, NONE, F_REGEXT | F_PRIV), AT(G_0F01, 3) = ROW(LIDT, MA, NONE, F_REGEXT | F_PRIV),
 	AT(G_0F01, 4) = ROW(SMSW, ES, NONE, 0), AT(G_0F01, 6) = ROW(LMSW, EW, NONE, F_PRIV),
 	AT(G_0F01, 7) = ROW(INVLPG, MA, NONE, F_REGEXT | F_PRIV),
-	ATS(G_0FBA, 0, 3) = ROW0(UD, 0), AT(G_0FBA, 4) = ROW(BT, E, IBU, 0), AT(G_0FBA, 5) = ROW(BTS, E, IBU, F_LOCK),
-	AT(G_0FBA, 6) = ROW(BTR, E, IBU, F_LOCK), AT(G_0FBA, 7) = ROW(BTC, E, IBU, F_LOCK),
-	AT(P_0FC7, 0) = GROUP(G_0FC7), AT(G_0FC7, 1) = ROW(CMPXCHG2, M2, NONE, F_LOCK | F_DQ),
+	ATS(G_0FBA, 0, 3) = ROW0(UD, 0), AT(G_0FBA, 4) = ROW(BT, E, IBU, 0), AT(G_0FBA, 5) = ROW(BTS, E, IBU, F_LOCKS),
+	AT(G_0FBA, 6) = ROW(BTR, E, IBU, F_LOCKS), AT(G_0FBA, 7) = ROW(BTC, E, IBU, F_LOCKS),
+	AT(P_0FC7, 0) = GROUP(G_0FC7), AT(G_0FC7, 1) = ROW(CMPXCHG2, M2, NONE, F_LOCKS | F_DQ),
 	ATS(P_MOVBE0, 0, 1) = ROW(MOVBE, G, M, 0), ATS(P_MOVBE1, 0, 1) = ROW(MOVBE, M, G, 0),
 	AT(P_0FB8, 2) = ROW(POPCNT, G, E, 0),
 	ATS(P_0FBC, 0, 1) = ROW(BSF, G, E, 0), ATS(P_0FBD, 0, 1) = ROW(BSR, G, E, 0),
@@ -471,7 +471,7 @@ static bool undefined(const struct insn *in, const struct opcode *row)
 {
 	unsigned reg = reg_of_modrm(in);
 
-	if (in->lock && !(row->flags & F_LOCK && in->has_mem))
+	if (in->lock && !(row->flags & F_LOCKS && in->has_mem))
 		return true;
 	for (unsigned i = 0; i < 2; i++) {
 		u8 k = i ? row->b : row->a;

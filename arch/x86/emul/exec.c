@@ -22,7 +22,7 @@ static const struct {
 #undef X
 };
 
-enum emul_result raise(struct ex *e, u8 vector)
+enum emul_result emul_raise(struct ex *e, u8 vector)
 {
 	*e->fault = (struct emul_fault){.vector = vector, .has_error = vector != VEC_DE};
 	return EMUL_FAULT;
@@ -43,7 +43,7 @@ u64 reg_get(const struct ex *e, unsigned n, unsigned size)
 
 void reg_set(struct ex *e, unsigned n, u64 v, unsigned size)
 {
-	u64 mask = size == 4 ? ~0ull : mask_of(size);
+	u64 mask = size == 4 ? ~0ul : mask_of(size);
 	unsigned shift = 0;
 
 	if (high_byte(e, n, size)) {
@@ -53,13 +53,13 @@ void reg_set(struct ex *e, unsigned n, u64 v, unsigned size)
 	e->r.r[n] = (e->r.r[n] & ~(mask << shift)) | (v & mask_of(size)) << shift;
 }
 
-enum emul_result mem_read(struct ex *e, enum seg s, u64 off, u64 *v, unsigned size, enum emul_access a)
+enum emul_result emul_read(struct ex *e, enum seg s, u64 off, u64 *v, unsigned size, enum emul_access a)
 {
 	*v = 0;
 	return e->ops->read(e->ctx, s, off, v, size, a, e->fault);
 }
 
-enum emul_result mem_write(struct ex *e, enum seg s, u64 off, u64 v, unsigned size)
+enum emul_result emul_write(struct ex *e, enum seg s, u64 off, u64 v, unsigned size)
 {
 	return e->ops->write(e->ctx, s, off, &v, size, e->fault);
 }
@@ -117,7 +117,7 @@ enum emul_result operand_load(struct ex *e, enum kind k, u64 *v, enum emul_acces
 	if (k >= K_IB)
 		*v = in->imm & mask_of(size);
 	else if (in->has_mem)
-		return mem_read(e, (enum seg)in->seg, e->ea, v, size, a);
+		return emul_read(e, (enum seg)in->seg, e->ea, v, size, a);
 	else
 		*v = reg_get(e, rm_of_modrm(in), size);
 	return EMUL_OK;
@@ -148,7 +148,7 @@ enum emul_result operand_store(struct ex *e, enum kind k, u64 v)
 		return EMUL_OK;
 	default:
 		if (in->has_mem)
-			return mem_write(e, (enum seg)in->seg, e->ea, v, size);
+			return emul_write(e, (enum seg)in->seg, e->ea, v, size);
 		reg_set(e, rm_of_modrm(in), v, size);
 		return EMUL_OK;
 	}
@@ -197,12 +197,12 @@ enum emul_result insn_exec(const struct insn *in, struct gregs *r, const struct 
 	u64 old;
 
 	if (row->flags & F_PRIV && ops->cpl(ctx))
-		return raise(&e, VEC_GP);
+		return emul_raise(&e, VEC_GP);
 	e.r.rip = (r->rip + in->len) & mask_of(in->mode == MODE_64 ? 8 : 4);
 	e.r.rflags &= ~(u64)FL_RF;
 	e.ea = insn_ea(in, r);
 	if (row->flags & F_ALIGN && in->has_mem && e.ea & (in->msize - 1u))
-		return raise(&e, VEC_GP); /* segment bases are multiples of 16 wherever xmm moves are used */
+		return emul_raise(&e, VEC_GP); /* segment bases are multiples of 16 wherever xmm moves are used */
 	res = load_operands(&e, access);
 	old = e.dst;
 	for (unsigned i = 0; res == EMUL_OK || (res == EMUL_AGAIN && i < LOCK_TRIES); i++) {

@@ -23,7 +23,7 @@ static enum emul_result probe_stack(struct ex *e, unsigned n)
 	u64 v;
 
 	for (unsigned i = 1; i <= n && res == EMUL_OK; i++)
-		res = mem_read(e, SEG_SS, stack_at(e, -(u64)i * size), &v, size, EMUL_RMW);
+		res = emul_read(e, SEG_SS, stack_at(e, -(u64)i * size), &v, size, EMUL_RMW);
 	return res;
 }
 
@@ -34,7 +34,7 @@ static enum emul_result push(struct ex *e, const u64 *v, unsigned n)
 	enum emul_result res = n > 1 ? probe_stack(e, n) : EMUL_OK;
 
 	for (unsigned i = 0; i < n && res == EMUL_OK; i++)
-		res = mem_write(e, SEG_SS, stack_at(e, -(u64)(i + 1) * size), v[i], size);
+		res = emul_write(e, SEG_SS, stack_at(e, -(u64)(i + 1) * size), v[i], size);
 	set_sp(e, stack_at(e, -(u64)n * size));
 	return res;
 }
@@ -45,7 +45,7 @@ static enum emul_result pop(struct ex *e, u64 *v, unsigned n)
 	enum emul_result res = EMUL_OK;
 
 	for (unsigned i = 0; i < n && res == EMUL_OK; i++)
-		res = mem_read(e, SEG_SS, stack_at(e, (u64)i * size), &v[i], size, EMUL_READ);
+		res = emul_read(e, SEG_SS, stack_at(e, (u64)i * size), &v[i], size, EMUL_READ);
 	set_sp(e, stack_at(e, (u64)n * size));
 	return res;
 }
@@ -80,7 +80,7 @@ enum emul_result x_pushf(struct ex *e)
 {
 	u64 v = e->r.rflags & ~(u64)(FL_RF | FL_VM);
 
-	return vm86_denied(e) ? raise(e, VEC_GP) : push(e, &v, 1);
+	return vm86_denied(e) ? emul_raise(e, VEC_GP) : push(e, &v, 1);
 }
 
 enum emul_result x_popf(struct ex *e)
@@ -90,7 +90,7 @@ enum emul_result x_popf(struct ex *e)
 	enum emul_result res;
 
 	if (vm86_denied(e))
-		return raise(e, VEC_GP);
+		return emul_raise(e, VEC_GP);
 	res = pop(e, &v, 1);
 	if (e->in->opsize > 2)
 		mask |= FL_AC | FL_ID;
@@ -110,7 +110,7 @@ enum emul_result x_enter(struct ex *e)
 
 	if (e->in->imm2 & 31)
 		return EMUL_UNKNOWN;
-	res = mem_read(e, SEG_SS, stack_at(e, -(u64)e->in->opsize - e->in->imm), &v, e->in->opsize, EMUL_RMW);
+	res = emul_read(e, SEG_SS, stack_at(e, -(u64)e->in->opsize - e->in->imm), &v, e->in->opsize, EMUL_RMW);
 	if (res == EMUL_OK)
 		res = push(e, &frame, 1);
 	reg_set(e, R_BP, e->r.r[R_SP], e->in->opsize);
@@ -334,7 +334,7 @@ enum emul_result x_flag(struct ex *e)
 		return EMUL_OK;
 	}
 	if (flag == FL_IF && e->ops->cpl(e->ctx) > iopl(e))
-		return raise(e, VEC_GP);
+		return emul_raise(e, VEC_GP);
 	e->r.rflags = opcode & 1 ? e->r.rflags | flag : e->r.rflags & ~flag;
 	return EMUL_OK;
 }

@@ -190,7 +190,7 @@ enum {
 	F_NO64 = 1 << 5,   /* #UD in 64-bit mode */
 	F_NOREAL = 1 << 6, /* #UD in real mode */
 	F_NOW = 1 << 7,    /* vendors differ on what REX.W does */
-	F_LOCK = 1 << 8,   /* LOCK allowed if the first operand is memory */
+	F_LOCKS = 1 << 8,  /* LOCK allowed if the first operand is memory */
 	F_GROUP = 1 << 9,  /* ModRM.reg selects the row of group op */
 	F_PFX = 1 << 10,   /* none, 66, F3, F2 selects the row of group op */
 	F_PRIV = 1 << 11,  /* #GP unless CPL is 0 */
@@ -236,7 +236,7 @@ enum { FL_ID = 0x200000, FL_ARITH = FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_O
 
 enum { VEC_DE = 0, VEC_GP = 13 };
 
-static inline u64 mask_of(unsigned size) { return ~0ull >> (64 - 8 * size); }
+static inline u64 mask_of(unsigned size) { return ~0ul >> (64 - 8 * size); }
 static inline s64 sext(u64 v, unsigned size) { return (s64)(v << (64 - 8 * size)) >> (64 - 8 * size); }
 
 /* Reads or writes a register; byte registers 4..7 are AH..BH unless rex. 32-bit writes clear the upper half. */
@@ -246,12 +246,12 @@ unsigned reg_of_modrm(const struct insn *in); /* ModRM.reg with its REX bit */
 unsigned rm_of_modrm(const struct insn *in);  /* ModRM.rm with its REX bit */
 
 /* Memory of 1..8 bytes as a number. */
-enum emul_result mem_read(struct ex *e, enum seg s, u64 off, u64 *v, unsigned size, enum emul_access a);
-enum emul_result mem_write(struct ex *e, enum seg s, u64 off, u64 v, unsigned size);
+enum emul_result emul_read(struct ex *e, enum seg s, u64 off, u64 *v, unsigned size, enum emul_access a);
+enum emul_result emul_write(struct ex *e, enum seg s, u64 off, u64 v, unsigned size);
 
 enum emul_result operand_load(struct ex *e, enum kind k, u64 *v, enum emul_access a);
 enum emul_result operand_store(struct ex *e, enum kind k, u64 v);
-enum emul_result raise(struct ex *e, u8 vector); /* with error code 0 where the vector has one */
+enum emul_result emul_raise(struct ex *e, u8 vector); /* with error code 0 where the vector has one */
 
 /* Arithmetic. Operands are zero-extended from size bytes, results too; *fl is rflags, of which only what the
  * instruction defines (and sometimes what processors commonly leave in what it does not) changes. */

@@ -24,11 +24,11 @@ static enum emul_result ins(struct ex *e, u64 di)
 	unsigned size = e->in->opsize;
 	u32 in = 0;
 	u64 v;
-	enum emul_result res = mem_read(e, SEG_ES, di, &v, size, EMUL_RMW);
+	enum emul_result res = emul_read(e, SEG_ES, di, &v, size, EMUL_RMW);
 
 	if (res == EMUL_OK)
 		res = e->ops->in(e->ctx, port(e), size, &in, e->fault);
-	return res == EMUL_OK ? mem_write(e, SEG_ES, di, in, size) : res;
+	return res == EMUL_OK ? emul_write(e, SEG_ES, di, in, size) : res;
 }
 
 /* The memory side of one iteration. */
@@ -41,15 +41,15 @@ static enum emul_result move_element(struct ex *e, u64 si, u64 di)
 	enum emul_result res = EMUL_OK;
 
 	if (op == OP_MOVS || op == OP_CMPS || op == OP_LODS || op == OP_OUTS)
-		res = mem_read(e, seg, si, &a, size, EMUL_READ);
+		res = emul_read(e, seg, si, &a, size, EMUL_READ);
 	if (res == EMUL_OK && (op == OP_CMPS || op == OP_SCAS))
-		res = mem_read(e, SEG_ES, di, &b, size, EMUL_READ);
+		res = emul_read(e, SEG_ES, di, &b, size, EMUL_READ);
 	if (res != EMUL_OK)
 		return res;
 	switch (op) {
 	case OP_MOVS:
 	case OP_STOS:
-		return mem_write(e, SEG_ES, di, a, size);
+		return emul_write(e, SEG_ES, di, a, size);
 	case OP_LODS:
 		reg_set(e, R_AX, a, size);
 		return EMUL_OK;
