@@ -63,6 +63,8 @@ static bool read_ehdr(struct loader *l, struct ehdr *h)
 {
 	struct ehdr32 h32;
 	struct ehdr64 h64;
+	if (!elf_is(l))
+		load_fail(l, -EINVAL, "is no ELF file, and its multiboot header has no addresses instead");
 	if (!load_read(l, 0, &h->id, sizeof(h->id)))
 		return false;
 	bool wide = h->id.class == 2;

@@ -112,14 +112,14 @@ static void load_initrd(struct loader *l, struct setup_header *h)
 	const struct blob *part = l->in->module;
 	u64 size = 0;
 	for (unsigned i = 0; i < l->in->modules; i++)
-		size = ROUND_UP(size, 4ul) + part[i].size;
+		size = ROUND_UP(size, 4) + MIN(part[i].size, LIMIT_4G); /* so that no sum wraps: 4 GB never fit */
 	if (!size)
 		return;
 	gpa_t hi = MIN(h->initrd_addr_max + 1ul, LIMIT_4G);
 	gpa_t start = load_place(l, "the initrd", size, PAGE_SIZE, MB, hi, LOAD_HIGHEST), at = start;
 	for (unsigned i = 0; i < l->in->modules; i++) {
 		load_append(l, &at, part[i].data, part[i].size);
-		at = ROUND_UP(at, 4ul);
+		at = ROUND_UP(at, 4);
 	}
 	h->ramdisk_image = (u32)start;
 	h->ramdisk_size = (u32)size;

@@ -281,7 +281,7 @@ static void put_tag(struct loader *l, gpa_t *at, u32 type, const void *data, u64
 {
 	load_append(l, at, (u32[]){type, (u32)len + 8}, 8);
 	load_append(l, at, data, len);
-	*at = ROUND_UP(*at, 8ul);
+	*at = ROUND_UP(*at, 8);
 }
 
 static void put_module(struct loader *l, gpa_t *at, unsigned i)
@@ -290,7 +290,7 @@ static void put_module(struct loader *l, gpa_t *at, unsigned i)
 	u32 head[] = {INFO_MODULE, (u32)(17 + strlen(m->name)), (u32)l->module[i], (u32)(l->module[i] + m->size)};
 	load_append(l, at, head, sizeof(head));
 	load_string(l, at, m->name);
-	*at = ROUND_UP(*at, 8ul);
+	*at = ROUND_UP(*at, 8);
 }
 
 static void put_mmap(struct loader *l, gpa_t *at)
