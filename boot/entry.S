@@ -30,7 +30,6 @@
 #define CR4_PAE       (1 << 5)
 #define CR4_LA57_BIT  12
 #define MSR_EFER      0xc0000080
-#define MSR_GS_BASE   0xc0000101
 #define EFER_LME      (1 << 8)
 #define EFER_NX_BIT   11
 #define CPUID_NX_BIT  20
@@ -246,13 +245,6 @@ meet_64:
 	jmp *%rax
 1:
 	mov $boot_stack_top, %rsp
-	/* Locks ask which pCPU they are on, so GS has to name the first one before anything can log. */
-	mov $pcpus, %rax
-	mov %rax, (%rax)
-	mov %rax, %rdx
-	shr $32, %rdx
-	mov $MSR_GS_BASE, %ecx
-	wrmsr
 	mov %r12, %rdx
 	xor %ebp, %ebp
 	call boot_main

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the boot loader told us, copied out of its memory and checked: one structure whatever the loader and the
+ * firmware. Parsing is pure; nothing in the loader's block is trusted (sizes lie, strings lack their end, ranges wrap).
+ */
+#ifndef BOOT_BOOTINFO_H
+#define BOOT_BOOTINFO_H
+
+#include "lib/types.h"
+
+enum mem_kind {
+	MEM_RESERVED,
+	MEM_RAM,  /* free for Cleave */
+	MEM_ACPI, /* ACPI tables: readable, not to be handed out */
+	MEM_NVS,
+	MEM_BAD,
+	MEM_LOADER, /* RAM that Cleave, its modules or the loader's data occupy now */
+	MEM_KINDS,
+};
+
+struct mem_range {
+	hpa_t start;
+	u64 len;
+	u32 kind;
+};
+
+struct boot_module {
+	hpa_t start;
+	u64 len;
+	char name[128]; /* the module's command line, up to its first blank */
+};
+
+struct framebuffer {
+	hpa_t base; /* 0: none */
+	u32 pitch, width, height;
+	u8 bpp; /* 15, 16, 24, 32; 0 with text: EGA text */
+	bool text;
+	u8 red_pos, red_size, green_pos, green_size, blue_pos, blue_size;
+};
+
+#define BOOT_RANGES  256
+#define BOOT_MODULES 64
+
+enum firmware { FIRMWARE_BIOS, FIRMWARE_UEFI };
+
+struct bootinfo {
+	const char *protocol; /* "multiboot1", "multiboot2" */
+	u8 firmware;          /* enum firmware */
+	char loader[64];
+	char cmdline[1024];
+	struct mem_range range[BOOT_RANGES]; /* sorted, disjoint; page-aligned for MEM_RAM (shrunk) */
+	unsigned ranges;
+	struct boot_module module[BOOT_MODULES];
+	unsigned modules;
+	struct framebuffer fb;
+	hpa_t rsdp;       /* physical address of an RSDP, or 0: search for it (BIOS) */
+	u8 rsdp_copy[36]; /* the loader's copy, if it gave one */
+	bool have_rsdp_copy;
+	u64 efi_system_table, efi_image_handle; /* 0: none */
+	bool efi_boot_services;                 /* still running */
+	hpa_t image_start, image_end;           /* where Cleave itself lies */
+	unsigned dropped;                       /* ranges or modules that did not fit: told on the console */
+};
+
+#define MULTIBOOT1_MAGIC 0x2badb002u
+#define MULTIBOOT2_MAGIC 0x36d76289u
+
+/* How the parser reads the loader's physical memory: a pointer to len readable bytes, or NULL. */
+typedef const void *(*boot_read_fn)(hpa_t pa, u64 len);
+
+/*
+ * Parses what magic says lies at info. Returns 0, or -EINVAL with a reason in *why (static text): then only fields
+ * parsed so far are set. The memory map is absent under UEFI with boot services: efi_take_over fills it.
+ */
+int bootinfo_parse(u32 magic, hpa_t info, boot_read_fn read, struct bootinfo *out, const char **why);
+/*
+ * Adds a range, whole pages: RAM shrinks to them, anything else grows. Where ranges overlap the less usable kind wins,
+ * so that the order of calls does not matter. Keeps the array sorted and disjoint. Returns -ENOSPC when it is full:
+ * some RAM may then be missing, but nothing reserved has become RAM.
+ */
+int bootinfo_add(struct bootinfo *b, hpa_t start, u64 len, enum mem_kind kind);
+/* Replaces the ranges by those of a UEFI memory map (UEFI 2.10, 7.2.3). -EINVAL if it is no map, or -ENOSPC. */
+int bootinfo_efi_map(struct bootinfo *b, const void *map, u64 size, u64 entry_size);
+/* Marks what is in use inside RAM (image, modules) as MEM_LOADER. image_start and image_end must be set. */
+void bootinfo_claim(struct bootinfo *b);
+/* The value of the last key=value in the command line ("" for a bare key), cut to size; or false. */
+bool bootinfo_option(const struct bootinfo *b, const char *key, char *val, size_t size);
+/* The module of that name, or whose path ends in /name; or NULL. */
+const struct boot_module *bootinfo_module(const struct bootinfo *b, const char *name, size_t len);
+
+#endif
