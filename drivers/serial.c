@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * 16550 UARTs. Nothing here waits for ever: a port that takes no more (flow control, a cable that confuses it, hardware
+ * that lies) costs one long wait and then loses its output until it takes some again.
+ */
+#include "drivers/serial.h"
+
+#include "arch/x86/cpu/cpu.h"
+#include "lib/bits.h"
+#include "lib/errno.h"
+
+enum { DATA = 0, IER = 1, IIR = 2, FCR = 2, LCR = 3, MCR = 4, LSR = 5, SCRATCH = 7 };
+
+#define IER_RECEIVE    0x01
+#define IIR_FIFO       0xc0
+#define FCR_ENABLE     0x07 /* and clear both */
+#define LCR_8N1        0x03
+#define LCR_DIVISOR    0x80
+#define MCR_NORMAL     0x0b /* DTR, RTS, OUT2: the interrupt line's gate */
+#define MCR_LOOP       0x10
+#define LSR_RECEIVED   0x01
+#define LSR_ROOM       0x20
+#define LSR_IDLE       0x40
+#define LSR_NO_PORT    0xff
+#define DIVISOR_115200 1
+#define FIFO_DEPTH     16
+
+#define PATIENCE 1000000 /* polls, of about a microsecond each */
+
+struct uart {
+	struct console_sink sink;
+	u16 port; /* 0: by MMIO */
+	volatile void *mmio;
+	unsigned shift;
+	unsigned depth, room; /* bytes that fit at once; that still fit without asking */
+	bool stuck;
+};
+
+static struct uart uarts[4]; /* written at open, before the console can use it */
+static unsigned uart_count;
+
+/* One writer, the interrupt handler, and one reader: head and tail count bytes. */
+static u8 input[1024];
+static u32 input_head, input_tail;
+
+static u8 reg_read(const struct uart *u, unsigned reg)
+{
+	if (u->port)
+		return inb((u16)(u->port + reg));
+	if (u->shift == 2)
+		return (u8)((volatile u32 *)u->mmio)[reg];
+	return ((volatile u8 *)u->mmio)[reg << u->shift];
+}
+
+static void reg_write(const struct uart *u, unsigned reg, u8 val)
+{
+	if (u->port)
+		outb((u16)(u->port + reg), val);
+	else if (u->shift == 2)
+		((volatile u32 *)u->mmio)[reg] = val;
+	else
+		((volatile u8 *)u->mmio)[reg << u->shift] = val;
+}
+
+static bool wait_for(const struct uart *u, u8 lsr_bit, unsigned polls)
+{
+	while (polls--) {
+		if (reg_read(u, LSR) & lsr_bit)
+			return true;
+		cpu_pause();
+	}
+	return false;
+}
+
+static void put(struct uart *u, char c)
+{
+	if (!u->room) {
+		u->stuck = !wait_for(u, LSR_ROOM, u->stuck ? 1 : PATIENCE);
+		if (u->stuck)
+			return;
+		u->room = u->depth;
+	}
+	u->room--;
+	reg_write(u, DATA, (u8)c);
+}
+
+static void serial_write(struct console_sink *s, const char *text, size_t len)
+{
+	struct uart *u = container_of(s, struct uart, sink);
+
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] == '\n')
+			put(u, '\r');
+		put(u, text[i]);
+	}
+}
+
+static void serial_drain(struct console_sink *s)
+{
+	struct uart *u = container_of(s, struct uart, sink);
+
+	if (!u->stuck)
+		wait_for(u, LSR_IDLE, PATIENCE);
+}
+
+static bool probe(const struct uart *u)
+{
+	static const u8 patterns[] = {0x5a, 0xa5};
+	const u8 echo = 0xae;
+
+	for (size_t i = 0; i < sizeof(patterns); i++) {
+		reg_write(u, SCRATCH, patterns[i]);
+		if (reg_read(u, SCRATCH) != patterns[i])
+			return false;
+	}
+	if (reg_read(u, LSR) == LSR_NO_PORT)
+		return false;
+	wait_for(u, LSR_IDLE, PATIENCE); /* what the firmware is still sending */
+	reg_write(u, IER, 0);
+	reg_write(u, FCR, FCR_ENABLE);
+	if (u->port) {
+		reg_write(u, LCR, LCR_DIVISOR);
+		reg_write(u, DATA, DIVISOR_115200);
+		reg_write(u, IER, 0);
+	}
+	reg_write(u, LCR, LCR_8N1);
+	reg_write(u, MCR, MCR_LOOP);
+	reg_write(u, DATA, echo);
+	bool ok = wait_for(u, LSR_RECEIVED, PATIENCE / 10) && reg_read(u, DATA) == echo;
+	reg_write(u, MCR, MCR_NORMAL);
+	return ok;
+}
+
+static bool is_open(u16 port, const volatile void *mmio)
+{
+	for (unsigned i = 0; i < uart_count; i++)
+		if (uarts[i].port == port && uarts[i].mmio == mmio)
+			return true;
+	return false;
+}
+
+static bool open_uart(u16 port, volatile void *mmio, unsigned shift)
+{
+	if (is_open(port, mmio))
+		return true;
+	if (uart_count == ARRAY_SIZE(uarts))
+		return false;
+	struct uart *u = &uarts[uart_count];
+
+	*u = (struct uart){.sink = {.write = serial_write, .drain = serial_drain, .name = "serial"},
+			   .port = port,
+			   .mmio = mmio,
+			   .shift = shift};
+	if (!probe(u))
+		return false;
+	u->depth = (reg_read(u, IIR) & IIR_FIFO) == IIR_FIFO ? FIFO_DEPTH : 1;
+	uart_count++;
+	console_add_sink(&u->sink);
+	return true;
+}
+
+bool serial_open(u16 port) { return open_uart(port, NULL, 0); }
+bool serial_open_mmio(volatile void *base, unsigned shift) { return open_uart(0, base, shift); }
+
+u16 serial_probe_legacy(void)
+{
+	static const u16 ports[] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
+
+	for (size_t i = 0; i < ARRAY_SIZE(ports); i++)
+		if (serial_open(ports[i]))
+			return ports[i];
+	return 0;
+}
+
+int serial_input_irq(void)
+{
+	if (!uart_count || !uarts[0].port)
+		return -1;
+	reg_write(&uarts[0], IER, IER_RECEIVE);
+	return uarts[0].port & 0x100 ? 4 : 3; /* COM1 and COM3; COM2 and COM4 */
+}
+
+void serial_interrupt(void)
+{
+	const struct uart *u = &uarts[0];
+
+	/* The line is edge-triggered: it stays dead unless all is read. No port holds more than the bound. */
+	for (unsigned i = 0; i < sizeof(input) && reg_read(u, LSR) & LSR_RECEIVED; i++) {
+		u8 c = reg_read(u, DATA);
+
+		if (input_head - atomic_load(&input_tail) == sizeof(input))
+			continue;
+		input[input_head % sizeof(input)] = c;
+		atomic_store(&input_head, input_head + 1);
+	}
+}
+
+bool serial_has_input(void) { return atomic_load(&input_head) != atomic_load(&input_tail); }
+
+int serial_getc(void)
+{
+	if (!serial_has_input())
+		return -1;
+	u8 c = input[input_tail % sizeof(input)];
+
+	atomic_store(&input_tail, input_tail + 1);
+	return c;
+}
