@@ -100,8 +100,8 @@ static void take_time(struct rtc *r, u64 t)
 	unsigned month = MIN(MAX(decode(r, r->ram[REG_MONTH]), 1u), 12u);
 	unsigned full = decode(r, r->ram[RTC_CENTURY]) * 100 + decode(r, r->ram[REG_YEAR]);
 	unsigned year = MAX(full, 1970u) - (month <= 2), in_era = year % 400;
-	unsigned in_year = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + decode(r, r->ram[REG_DAY]);
-	u64 days = year / 400 * 146097ull + in_era * 365 + in_era / 4 - in_era / 100 + in_year;
+	unsigned in_year = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + MAX(decode(r, r->ram[REG_DAY]), 1u);
+	u64 days = year / 400 * 146097ul + in_era * 365 + in_era / 4 - in_era / 100 + in_year;
 	u64 secs = decode_hour(r, r->ram[REG_HOURS]) * 3600 + decode(r, r->ram[REG_MINUTES]) * 60 +
 		   decode(r, r->ram[REG_SECONDS]);
 
