@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+#include "mm/frames.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/bits.h"
+#include "lib/errno.h"
+#include "lib/port.h"
+#include "tests/host/host.h"
+
+#define GUEST OWNER_GUEST
+
+static struct frames_stats stats(void)
+{
+	struct frames_stats s;
+
+	frames_stats(&s);
+	return s;
+}
+
+static mfn_t alloc(unsigned order, u16 owner, unsigned flags)
+{
+	mfn_t mfn;
+
+	assert_int_equal(frames_alloc(order, owner, flags, &mfn), 0);
+	assert_true(IS_ALIGNED(mfn.n, BIT(order)));
+	assert_int_equal(frame_of(mfn)->owner, owner);
+	return mfn;
+}
+
+static char *bytes(mfn_t mfn) { return port_virt(mfn_to_hpa(mfn)); }
+
+static bool is_zero(mfn_t mfn, unsigned order)
+{
+	const char *p = bytes(mfn);
+	size_t n = PAGE_SIZE << order;
+
+	return !p[0] && !memcmp(p, p + 1, n - 1);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	host_machine(64 * MB);
+	host_log_clear();
+	return 0;
+}
+
+/* The machine is whole again: everything free, merged, and the audit finds nothing. */
+static int teardown(void **state)
+{
+	(void)state;
+	frames_free_all(GUEST);
+	frames_free_all(GUEST + 1);
+	assert_int_equal(frames_audit(), 0);
+	assert_int_equal(stats().free, stats().total);
+	assert_int_equal(frames_largest(), 13);
+	host_machine_free();
+	return 0;
+}
+
+static void all_memory_can_be_allocated_and_comes_back(void **state)
+{
+	struct frames_stats s = stats();
+	mfn_t mfn;
+	u64 n = 0;
+
+	(void)state;
+	assert_int_equal(s.total, 64 * MB / PAGE_SIZE - host_first_free());
+	while (!frames_alloc(0, GUEST, 0, &mfn))
+		n++;
+	assert_int_equal(n, s.total);
+	assert_int_equal(frames_largest(), -1);
+	assert_int_equal(frames_audit(), 0);
+	assert_int_equal(frames_free_all(GUEST), n);
+}
+
+static void small_allocations_leave_large_blocks_alone(void **state)
+{
+	(void)state;
+	mfn_t hole = alloc(9, GUEST, 0);
+	struct frames_stats before = stats();
+
+	alloc(0, GUEST, 0);
+	for (int i = 0; i < 511; i++)
+		alloc(0, GUEST, 0);
+	struct frames_stats after = stats();
+	for (unsigned order = 10; order < FRAME_ORDERS; order++)
+		assert_int_equal(after.blocks[order], before.blocks[order]);
+	assert_int_equal(frames_free(hole, 9, GUEST), 0);
+}
+
+static void low_memory_is_kept_for_those_who_ask(void **state)
+{
+	u64 ordinary = (64 * MB - 16 * MB) / PAGE_SIZE;
+	mfn_t mfn;
+
+	(void)state;
+	for (u64 i = 0; i < ordinary; i++)
+		assert_true(alloc(0, GUEST, 0).n >= 16 * MB / PAGE_SIZE);
+	mfn_t next = alloc(0, GUEST, 0);
+	assert_true(next.n < 16 * MB / PAGE_SIZE && next.n >= MB / PAGE_SIZE);
+	for (u64 i = host_first_free(); i < MB / PAGE_SIZE; i++)
+		assert_true(alloc(0, GUEST, FRAMES_LOW).n < MB / PAGE_SIZE);
+	assert_int_equal(frames_alloc(0, GUEST, FRAMES_LOW, &mfn), -ENOMEM);
+}
+
+static void wrong_frees_are_caught_and_change_nothing(void **state)
+{
+	mfn_t a = alloc(3, GUEST, 0), b = alloc(0, GUEST, 0), c = alloc(0, GUEST, 0);
+	struct frames_stats before = stats(), after;
+
+	(void)state;
+	assert_int_equal(frames_free(a, 4, GUEST), -EINVAL);               /* larger than it is */
+	assert_int_equal(frames_free(a, 3, GUEST + 1), -EINVAL);           /* another's */
+	assert_int_equal(frames_free(a, 3, OWNER_FREE), -EINVAL);          /* nobody's */
+	assert_int_equal(frames_free(MFN(a.n + 1), 1, GUEST), -EINVAL);    /* misaligned */
+	assert_int_equal(frames_free(MFN(1ull << 40), 0, GUEST), -EINVAL); /* beyond memory */
+	assert_int_equal(frames_free(MFN(~0ull), 0, GUEST), -EINVAL);
+	assert_int_equal(frames_free(a, FRAME_ORDERS, GUEST), -EINVAL);
+	assert_int_equal(frames_free(MFN(0), 0, OWNER_NONE), -EINVAL); /* the frame table's own memory */
+	assert_int_equal(frames_free(MFN(ROUND_DOWN(b.n, 2)), 1, GUEST),
+			 -EINVAL); /* two allocations, or one and a hole */
+	after = stats();
+	assert_memory_equal(&before, &after, sizeof(before));
+	assert_int_equal(frames_audit(), 0);
+
+	assert_int_equal(frames_free(b, 0, GUEST), 0);
+	assert_int_equal(frames_free(b, 0, GUEST), -EINVAL); /* twice */
+	assert_int_equal(frames_free(a, 3, GUEST), 0);
+	assert_int_equal(frames_free(a, 3, GUEST), -EINVAL);
+	assert_int_equal(frames_free(MFN(a.n + 4), 2, GUEST), -EINVAL);
+	assert_int_equal(frames_free(c, 0, GUEST), 0);
+	assert_non_null(strstr(host_log(), "may not free"));
+}
+
+static void a_part_of_an_allocation_can_be_freed(void **state)
+{
+	mfn_t a = alloc(9, GUEST, 0);
+	u64 free = stats().free;
+
+	(void)state;
+	assert_int_equal(frames_free(MFN(a.n + 37), 0, GUEST), 0);
+	assert_int_equal(stats().free, free + 1);
+	assert_int_equal(frames_audit(), 0);
+	assert_int_equal(frames_free(a, 9, GUEST), -EINVAL);
+	assert_int_equal(frames_free(MFN(a.n + 256), 8, GUEST), 0);
+	assert_int_equal(frames_free(MFN(a.n + 36), 0, GUEST), 0);
+	assert_int_equal(frames_free(MFN(a.n + 38), 1, GUEST), 0);
+	assert_int_equal(frames_free(MFN(a.n + 128), 7, GUEST), 0);
+	assert_int_equal(frames_audit(), 0);
+	assert_int_equal(frames_free_all(GUEST), 124);
+}
+
+static void what_one_owner_wrote_no_other_can_read(void **state)
+{
+	(void)state;
+	for (unsigned order = 0; order <= 11; order++) {
+		mfn_t secret = alloc(order, GUEST, FRAMES_ZERO);
+		memset(bytes(secret), 0x5a, PAGE_SIZE << order);
+		assert_int_equal(frames_free(secret, order, GUEST), 0);
+		mfn_t next = alloc(order, GUEST + 1, FRAMES_ZERO);
+		assert_true(is_zero(next, order));
+		assert_int_equal(frames_free(next, order, GUEST + 1), 0);
+	}
+}
+
+static void scrubbing_when_idle_saves_it_later(void **state)
+{
+	u64 steps = 0;
+
+	(void)state;
+	assert_int_equal(stats().dirty, stats().total);
+	while (frames_scrub_one())
+		steps++;
+	assert_true(steps >= 64 / 2);
+	assert_int_equal(stats().dirty, 0);
+	assert_int_equal(frames_largest(), 13);
+	assert_int_equal(frames_audit(), 0);
+
+	/* A clean block is trusted: what is put there behind the allocator's back is still there. */
+	mfn_t probe = alloc(9, GUEST, FRAMES_ZERO);
+	assert_int_equal(frames_free(probe, 9, GUEST), 0);
+	assert_int_equal(stats().dirty, 512);
+	assert_true(frames_scrub_one());
+	assert_false(frames_scrub_one());
+	for (u64 at = 16 * MB; at < 64 * MB; at += PAGE_SIZE)
+		*(char *)port_virt(at) = 1;
+	probe = alloc(9, GUEST, FRAMES_ZERO);
+	assert_int_equal(*bytes(probe), 1);
+}
+
+static void merging_with_a_dirty_block_keeps_a_clean_one_clean(void **state)
+{
+	(void)state;
+	while (frames_scrub_one())
+		continue;
+	mfn_t big = alloc(12, GUEST, 0);
+	assert_int_equal(frames_free(MFN(big.n + 512), 9, GUEST), 0);
+	assert_int_equal(stats().dirty, 512);
+	assert_true(frames_scrub_one());
+	assert_int_equal(frames_free(big, 9, GUEST), 0);
+	assert_int_equal(stats().dirty, 512);
+	assert_int_equal(frames_free(MFN(big.n + 1024), 0, GUEST), 0);
+	assert_int_equal(stats().dirty, 513);
+	assert_int_equal(frames_audit(), 0);
+}
+
+static void clean_blocks_go_to_those_who_need_them(void **state)
+{
+	(void)state;
+	mfn_t a = alloc(9, GUEST, 0), b = alloc(9, GUEST, 0), c = alloc(9, GUEST, 0);
+
+	/* Split up what is left of the next larger block, so that only a and c are free 2 MB blocks. */
+	(void)b;
+	assert_int_equal(frames_free(a, 9, GUEST), 0);
+	while (frames_scrub_one())
+		continue;
+	u64 dirty = stats().dirty;
+	assert_int_equal(dirty, 0);
+	assert_int_equal(frames_free(c, 9, GUEST), 0);
+	assert_int_equal(stats().dirty, 512);
+	alloc(9, GUEST + 1, FRAMES_ZERO);
+	assert_int_equal(stats().dirty, 512);
+}
+
+static void frames_added_in_any_pieces_are_all_there(void **state)
+{
+	static struct frame table[10000];
+	const struct {
+		u64 first, count;
+	} pieces[] = {{3, 1}, {5, 250}, {255, 2}, {300, 4000}, {4500, 3333}, {290, 20}, {9990, 100}, {20000, 5}};
+
+	(void)state;
+	memset(table, 0, sizeof(table));
+	frames_init(table, 10000);
+	for (unsigned i = 0; i < ARRAY_SIZE(pieces); i++) {
+		frames_add(MFN(pieces[i].first), pieces[i].count);
+		assert_int_equal(frames_audit(), 0);
+	}
+	u64 expected = 1 + 250 + 2 + 4010 + 3333 + 10, n = 0;
+	assert_int_equal(stats().total, expected);
+	for (mfn_t mfn; !frames_alloc(0, GUEST, 0, &mfn); n++)
+		assert_true(mfn.n >= 3 && mfn.n < 10000);
+	assert_int_equal(n, expected);
+	host_machine(64 * MB);
+}
+
+static void reserving_takes_exactly_what_is_asked(void **state)
+{
+	mfn_t mfn, used = alloc(0, GUEST, 0);
+	u64 free = stats().free;
+
+	(void)state;
+	assert_int_equal(frames_reserve(MFN(6000), 1500, OWNER_HOST), 0);
+	assert_int_equal(frames_reserve(MFN(7499), 2, OWNER_HOST), -EBUSY);
+	assert_int_equal(frames_reserve(MFN(used.n), 1, OWNER_HOST), -EBUSY);
+	assert_int_equal(frames_reserve(MFN(64 * MB / PAGE_SIZE - 1), 2, OWNER_HOST), -EBUSY);
+	assert_int_equal(stats().free, free - 1500);
+	assert_int_equal(frames_audit(), 0);
+	while (!frames_alloc(0, GUEST, 0, &mfn))
+		assert_true(mfn.n < 6000 || mfn.n >= 7500);
+	for (u64 n = 6000; n < 7500; n++)
+		assert_int_equal(frames_free(MFN(n), 0, OWNER_HOST), 0);
+}
+
+static void an_injected_failure_is_one_question_an_allocation(void **state)
+{
+	mfn_t mfn;
+
+	(void)state;
+	host_fail_alloc(3);
+	assert_int_equal(frames_alloc(9, GUEST, 0, &mfn), 0);
+	assert_int_equal(frames_alloc(9, GUEST, FRAMES_ZERO, &mfn), 0);
+	assert_int_equal(frames_alloc(9, GUEST, 0, &mfn), -ENOMEM);
+	host_fail_alloc(0);
+}
+
+static void the_m2p_is_set_and_cleared_in_runs(void **state)
+{
+	mfn_t a = alloc(4, GUEST, 0);
+
+	(void)state;
+	assert_true(frame_of(a)->gfn == FRAME_NO_GFN);
+	frames_set_gfn(a, 16, GFN(0x1234));
+	assert_int_equal(frame_of(MFN(a.n + 15))->gfn, 0x1243);
+	frames_clear_gfn(MFN(a.n + 1), 1);
+	assert_true(frame_of(MFN(a.n + 1))->gfn == FRAME_NO_GFN);
+	assert_int_equal(frame_of(a)->gfn, 0x1234);
+	assert_null(frame_of(MFN(64 * MB / PAGE_SIZE)));
+}
+
+/* Each corruption must be seen; each is undone, so that teardown finds a whole machine. */
+static void the_audit_sees_corruption(void **state)
+{
+	mfn_t a = alloc(2, GUEST, 0);
+	struct frame *used = frame_of(a), *free = used, saved;
+
+	(void)state;
+	while (free->state != FRAME_FREE_HEAD || free->order < 2)
+		free++;
+	struct frame *victims[] = {used, used, used + 1, used + 1, free, free, free, free + 1, free + 1};
+	for (unsigned i = 0; i < ARRAY_SIZE(victims); i++) {
+		struct frame *f = victims[i];
+		saved = *f;
+		switch (i) {
+		case 0:
+			f->owner = OWNER_FREE;
+			break;
+		case 1:
+			f->order = 1;
+			break;
+		case 2:
+			f->owner = GUEST + 1;
+			break;
+		case 3:
+			f->state = FRAME_FREE_HEAD;
+			break;
+		case 4:
+			f->count++;
+			break;
+		case 5:
+			f->order--;
+			break;
+		case 6:
+			f->next = (u32)a.n;
+			break;
+		case 7:
+			f->state = FRAME_USED;
+			break;
+		default:
+			f->owner = GUEST;
+		}
+		assert_true(frames_audit() > 0);
+		*f = saved;
+		assert_int_equal(frames_audit(), 0);
+	}
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(all_memory_can_be_allocated_and_comes_back), T(small_allocations_leave_large_blocks_alone),
+		T(low_memory_is_kept_for_those_who_ask),       T(wrong_frees_are_caught_and_change_nothing),
+		T(a_part_of_an_allocation_can_be_freed),       T(what_one_owner_wrote_no_other_can_read),
+		T(scrubbing_when_idle_saves_it_later),         T(merging_with_a_dirty_block_keeps_a_clean_one_clean),
+		T(clean_blocks_go_to_those_who_need_them),     T(frames_added_in_any_pieces_are_all_there),
+		T(reserving_takes_exactly_what_is_asked),      T(an_injected_failure_is_one_question_an_allocation),
+		T(the_m2p_is_set_and_cleared_in_runs),         T(the_audit_sees_corruption),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
