@@ -9,17 +9,14 @@ enum emul_result x_alu(struct ex *e)
 	return EMUL_OK;
 }
 
+/* SHLD and SHRD have the count as their third operand, and shift the second in. */
 enum emul_result x_shift(struct ex *e)
 {
-	e->dst = alu_shift(e->row->op, e->dst, 0, (unsigned)e->src, e->in->opsize, &e->r.rflags);
-	return EMUL_OK;
-}
+	u64 count = e->src;
+	enum emul_result res = EMUL_OK;
 
-enum emul_result x_shiftd(struct ex *e)
-{
-	u64 count;
-	enum emul_result res = operand_load(e, e->row->c, &count, EMUL_READ);
-
+	if (e->row->c)
+		res = operand_load(e, e->row->c, &count, EMUL_READ);
 	e->dst = alu_shift(e->row->op, e->dst, e->src, (unsigned)count, e->in->opsize, &e->r.rflags);
 	return res;
 }
@@ -103,12 +100,6 @@ enum emul_result x_div(struct ex *e)
 	return EMUL_OK;
 }
 
-static void set_carry_adjust(struct ex *e, bool carry, bool adjust)
-{
-	e->r.rflags &= ~(u64)(FL_CF | FL_AF);
-	e->r.rflags |= (carry ? FL_CF : 0) | (adjust ? FL_AF : 0);
-}
-
 enum emul_result x_decimal(struct ex *e)
 {
 	u64 al = reg_get(e, R_AX, 1), by = 0;
@@ -116,22 +107,11 @@ enum emul_result x_decimal(struct ex *e)
 	bool das = e->row->op == OP_DAS;
 
 	by = (low ? 6 : 0) + (high ? 0x60 : 0);
-	set_carry_adjust(e, high || (das && low && al < 6), low);
+	e->r.rflags &= ~(u64)(FL_CF | FL_AF);
+	e->r.rflags |= (high || (das && low && al < 6) ? FL_CF : 0) | (low ? FL_AF : 0);
 	al = (das ? al - by : al + by) & 0xff;
 	alu_szp(al, 1, &e->r.rflags);
 	reg_set(e, R_AX, al, 1);
-	return EMUL_OK;
-}
-
-enum emul_result x_ascii(struct ex *e)
-{
-	u64 ax = reg_get(e, R_AX, 2);
-	bool adjust = (ax & 15) > 9 || e->r.rflags & FL_AF;
-
-	if (adjust)
-		ax += e->row->op == OP_AAA ? 0x106 : -0x106ul;
-	set_carry_adjust(e, adjust, adjust);
-	reg_set(e, R_AX, ax & 0xff0f, 2);
 	return EMUL_OK;
 }
 
@@ -167,23 +147,10 @@ enum emul_result x_movsx(struct ex *e)
 	return EMUL_OK;
 }
 
-static u64 swap(u64 v, unsigned size) { return __builtin_bswap64(v) >> (64 - 8 * size); }
-
+/* BSWAP and MOVBE. */
 enum emul_result x_swap(struct ex *e)
 {
-	e->dst = swap(e->src, e->in->opsize);
-	return EMUL_OK;
-}
-
-enum emul_result x_bswap(struct ex *e)
-{
-	e->dst = swap(e->dst, e->in->opsize);
-	return EMUL_OK;
-}
-
-enum emul_result x_lea(struct ex *e)
-{
-	e->dst = e->src;
+	e->dst = __builtin_bswap64(e->src) >> (64 - 8 * e->in->opsize);
 	return EMUL_OK;
 }
 
@@ -263,15 +230,6 @@ enum emul_result x_cmov(struct ex *e)
 enum emul_result x_set(struct ex *e)
 {
 	e->dst = alu_cond(e->in->opcode, e->r.rflags);
-	return EMUL_OK;
-}
-
-/* CBW, CWDE, CDQE. */
-enum emul_result x_cbw(struct ex *e)
-{
-	unsigned half = e->in->opsize / 2;
-
-	reg_set(e, R_AX, (u64)sext(e->r.r[R_AX], half), e->in->opsize);
 	return EMUL_OK;
 }
 

@@ -13,150 +13,69 @@
 #include "lib/errno.h"
 #include "lib/print.h"
 
-#define ROW(op, a, b, flags)                         \
-	{                                            \
-		OP_##op, K_##a, K_##b, K_NONE, flags \
-	}
-#define ROW3(op, a, b, c, flags)                    \
-	{                                           \
-		OP_##op, K_##a, K_##b, K_##c, flags \
-	}
-#define ROW0(op, flags)                                \
-	{                                              \
-		OP_##op, K_NONE, K_NONE, K_NONE, flags \
-	}
-#define GROUP(n)                                   \
-	{                                          \
-		n, K_NONE, K_NONE, K_NONE, F_GROUP \
-	}
-#define PFX(n)                                   \
-	{                                        \
-		n, K_NONE, K_NONE, K_NONE, F_PFX \
-	}
-#define AT(group, n)     [GROUP_BASE + 8 * (group) + (n)]
-#define ATS(group, m, n) [GROUP_BASE + 8 * (group) + (m)... GROUP_BASE + 8 * (group) + (n)]
+/* clang-format off */
+#define ROW(op, a, b, flags)     {OP_##op, K_##a, K_##b, K_NONE, flags}
+#define ROW3(op, a, b, c, flags) {OP_##op, K_##a, K_##b, K_##c, flags}
+#define ROW0(op, flags)          {OP_##op, K_NONE, K_NONE, K_NONE, flags}
+#define GROUP(n)                 {n, K_NONE, K_NONE, K_NONE, F_GROUP}
+#define PFX(n)                   {n, K_NONE, K_NONE, K_NONE, F_PFX}
+#define AT(group, n)             [GROUP_BASE + 8 * (group) + (n)]
+#define ATS(group, m, n)         [GROUP_BASE + 8 * (group) + (m) ... GROUP_BASE + 8 * (group) + (n)]
 
 enum {
+	G_80, G_83, G_8F, G_SHIFT, G_C6, G_F6, G_FE, G_FF, G_0F00, G_0F01, G_0FBA, G_0FC7,
+	P_MOVBE0, P_MOVBE1, P_0F10, P_0F11, P_0F28, P_0F29, P_0F2B, P_0F6E, P_0F7E, P_0F6F, P_0F7F,
+	P_0FB8, P_0FBC, P_0FBD, P_0FC3, P_0FC7, P_0FD6, P_0FE7, GROUPS,
 	GROUP_BASE = 0x200,
-	G_80 = 0,
-	G_81,
-	G_82,
-	G_83,
-	G_8F,
-	G_C0,
-	G_C1,
-	G_D0,
-	G_D1,
-	G_D2,
-	G_D3,
-	G_C6,
-	G_C7,
-	G_F6,
-	G_F7,
-	G_FE,
-	G_FF,
-	G_0F00,
-	G_0F01,
-	G_0FBA,
-	G_0FC7,
-	P_MOVBE0,
-	P_MOVBE1,
-	P_0F10,
-	P_0F11,
-	P_0F28,
-	P_0F29,
-	P_0F2B,
-	P_0F6E,
-	P_0F7E,
-	P_0F6F,
-	P_0F7F,
-	P_0FB8,
-	P_0FBC,
-	P_0FBD,
-	P_0FC3,
-	P_0FC7,
-	P_0FD6,
-	P_0FE7,
-	GROUPS,
 };
 
-/* The six encodings of an arithmetic operation. */
-#define ALU(n, op, lock)                                                                                          \
-	[n] = ROW(op, E, G, F_BYTE | (lock)), [(n) + 1] = ROW(op, E, G, lock), [(n) + 2] = ROW(op, G, E, F_BYTE), \
-	[(n) + 3] = ROW(op, G, E, 0), [(n) + 4] = ROW(op, A, IZ, F_BYTE), [(n) + 5] = ROW(op, A, IZ, 0)
+/* The six encodings of an arithmetic operation, and the eight rows of an immediate group. */
+#define ALU(n, op, lock) \
+	[n ... (n) + 1] = ROW(op, E, G, F_W | (lock)), [(n) + 2 ... (n) + 3] = ROW(op, G, E, F_W), \
+	[(n) + 4 ... (n) + 5] = ROW(op, A, IZ, F_W)
+#define ALU_GROUP(g, imm) \
+	AT(g, 0) = ROW(ADD, E, imm, F_W | F_LOCKS), AT(g, 1) = ROW(OR, E, imm, F_W | F_LOCKS), \
+	AT(g, 2) = ROW(ADC, E, imm, F_W | F_LOCKS), AT(g, 3) = ROW(SBB, E, imm, F_W | F_LOCKS), \
+	AT(g, 4) = ROW(AND, E, imm, F_W | F_LOCKS), AT(g, 5) = ROW(SUB, E, imm, F_W | F_LOCKS), \
+	AT(g, 6) = ROW(XOR, E, imm, F_W | F_LOCKS), AT(g, 7) = ROW(CMP, E, imm, F_W)
 
-/* The eight of an immediate group. */
-#define ALU_GROUP(g, imm, f)                                                                          \
-	AT(g, 0) = ROW(ADD, E, imm, (f) | F_LOCKS), AT(g, 1) = ROW(OR, E, imm, (f) | F_LOCKS),        \
-	      AT(g, 2) = ROW(ADC, E, imm, (f) | F_LOCKS), AT(g, 3) = ROW(SBB, E, imm, (f) | F_LOCKS), \
-	      AT(g, 4) = ROW(AND, E, imm, (f) | F_LOCKS), AT(g, 5) = ROW(SUB, E, imm, (f) | F_LOCKS), \
-	      AT(g, 6) = ROW(XOR, E, imm, (f) | F_LOCKS), AT(g, 7) = ROW(CMP, E, imm, f)
-
-#define SHIFT_GROUP(g, count, f)                                                                                    \
-	AT(g, 0) = ROW(ROL, E, count, f), AT(g, 1) = ROW(ROR, E, count, f), AT(g, 2) = ROW(RCL, E, count, f),       \
-	      AT(g, 3) = ROW(RCR, E, count, f), AT(g, 4) = ROW(SHL, E, count, f), AT(g, 5) = ROW(SHR, E, count, f), \
-	      AT(g, 6) = ROW(SHL, E, count, f), AT(g, 7) = ROW(SAR, E, count, f)
-
-#define UNARY_GROUP(g, f)                                                                                            \
-	AT(g, 0) = ROW(TEST, E, IZ, f), AT(g, 1) = ROW(TEST, E, IZ, f), AT(g, 2) = ROW(NOT, E, NONE, (f) | F_LOCKS), \
-	      AT(g, 3) = ROW(NEG, E, NONE, (f) | F_LOCKS), AT(g, 4) = ROW(MUL, E, NONE, f),                          \
-	      AT(g, 5) = ROW(IMUL, E, NONE, f), AT(g, 6) = ROW(DIV, E, NONE, f), AT(g, 7) = ROW(IDIV, E, NONE, f)
-
-/* clang-format off */
 const struct opcode emul_rows[GROUP_BASE + 8 * GROUPS] = {
 	ALU(0x00, ADD, F_LOCKS), ALU(0x08, OR, F_LOCKS), ALU(0x10, ADC, F_LOCKS), ALU(0x18, SBB, F_LOCKS),
 	ALU(0x20, AND, F_LOCKS), ALU(0x28, SUB, F_LOCKS), ALU(0x30, XOR, F_LOCKS), ALU(0x38, CMP, 0),
-	[0x06] = ROW(PUSH, SO, NONE, F_NO64), [0x07] = ROW(POP, SO, NONE, F_NO64),
-	[0x0e] = ROW(PUSH, SO, NONE, F_NO64),
+	[0x06] = ROW(PUSH, SO, NONE, F_NO64), [0x07] = ROW(POP, SO, NONE, F_NO64), [0x0e] = ROW(PUSH, SO, NONE, F_NO64),
 	[0x16] = ROW(PUSH, SO, NONE, F_NO64), [0x17] = ROW(POP, SO, NONE, F_NO64),
 	[0x1e] = ROW(PUSH, SO, NONE, F_NO64), [0x1f] = ROW(POP, SO, NONE, F_NO64),
 	[0x27] = ROW0(DAA, F_NO64), [0x2f] = ROW0(DAS, F_NO64),
-	[0x37] = ROW0(AAA, F_NO64), [0x3f] = ROW0(AAS, F_NO64),
 	[0x40 ... 0x47] = ROW(INC, Z, NONE, 0), [0x48 ... 0x4f] = ROW(DEC, Z, NONE, 0),
 	[0x50 ... 0x57] = ROW(PUSH, Z, NONE, F_D64), [0x58 ... 0x5f] = ROW(POP, Z, NONE, F_D64),
-	[0x60] = ROW0(PUSHA, F_NO64), [0x61] = ROW0(POPA, F_NO64),
-	[0x63] = ROW(MOVSX, G, ED, F_ONLY64),
+	[0x60] = ROW0(PUSHA, F_NO64), [0x61] = ROW0(POPA, F_NO64), [0x63] = ROW(MOVSX, G, ED, F_ONLY64),
 	[0x68] = ROW(PUSH, IZ, NONE, F_D64), [0x69] = ROW3(IMUL3, G, E, IZ, 0),
 	[0x6a] = ROW(PUSH, IB, NONE, F_D64), [0x6b] = ROW3(IMUL3, G, E, IB, 0),
-	[0x6c] = ROW0(INS, F_BYTE), [0x6d] = ROW0(INS, F_MAX4),
-	[0x6e] = ROW0(OUTS, F_BYTE), [0x6f] = ROW0(OUTS, F_MAX4),
-	[0x70 ... 0x7f] = ROW(JCC, J8, NONE, F_F64),
-	[0x80] = GROUP(G_80), [0x81] = GROUP(G_81), [0x82] = GROUP(G_82), [0x83] = GROUP(G_83),
-	[0x84] = ROW(TEST, E, G, F_BYTE), [0x85] = ROW(TEST, E, G, 0),
-	[0x86] = ROW(XCHG, E, G, F_BYTE | F_LOCKS), [0x87] = ROW(XCHG, E, G, F_LOCKS),
-	[0x88] = ROW(MOV, E, G, F_BYTE), [0x89] = ROW(MOV, E, G, 0),
-	[0x8a] = ROW(MOV, G, E, F_BYTE), [0x8b] = ROW(MOV, G, E, 0),
+	[0x6c ... 0x6d] = ROW0(INS, F_W | F_MAX4), [0x6e ... 0x6f] = ROW0(OUTS, F_W | F_MAX4),
+	[0x70 ... 0x7f] = ROW(JCC, J8, NONE, F_F64), [0x80 ... 0x81] = GROUP(G_80), [0x83] = GROUP(G_83),
+	[0x84 ... 0x85] = ROW(TEST, E, G, F_W), [0x86 ... 0x87] = ROW(XCHG, E, G, F_W | F_LOCKS),
+	[0x88 ... 0x89] = ROW(MOV, E, G, F_W), [0x8a ... 0x8b] = ROW(MOV, G, E, F_W),
 	[0x8c] = ROW(MOV, ES, S, 0), [0x8d] = ROW(LEA, G, MA, 0), [0x8e] = ROW(MOV, S, EW, 0), [0x8f] = GROUP(G_8F),
-	[0x90] = ROW0(NOP, 0), [0x91 ... 0x97] = ROW(XCHG, Z, A, 0),
-	[0x98] = ROW0(CBW, 0), [0x99] = ROW0(CWD, 0), [0x9a] = ROW(CALLF, AP, NONE, F_NO64),
-	[0x9c] = ROW0(PUSHF, F_D64), [0x9d] = ROW0(POPF, F_D64), [0x9e] = ROW0(SAHF, 0), [0x9f] = ROW0(LAHF, 0),
-	[0xa0] = ROW(MOV, A, O, F_BYTE), [0xa1] = ROW(MOV, A, O, 0),
-	[0xa2] = ROW(MOV, O, A, F_BYTE), [0xa3] = ROW(MOV, O, A, 0),
-	[0xa4] = ROW0(MOVS, F_BYTE), [0xa5] = ROW0(MOVS, 0), [0xa6] = ROW0(CMPS, F_BYTE), [0xa7] = ROW0(CMPS, 0),
-	[0xa8] = ROW(TEST, A, IZ, F_BYTE), [0xa9] = ROW(TEST, A, IZ, 0),
-	[0xaa] = ROW0(STOS, F_BYTE), [0xab] = ROW0(STOS, 0), [0xac] = ROW0(LODS, F_BYTE), [0xad] = ROW0(LODS, 0),
-	[0xae] = ROW0(SCAS, F_BYTE), [0xaf] = ROW0(SCAS, 0),
+	[0x90] = ROW0(NOP, 0), [0x91 ... 0x97] = ROW(XCHG, Z, A, 0), [0x98] = ROW(MOVSX, A, AH, 0), [0x99] = ROW0(CWD, 0),
+	[0x9a] = ROW(CALLF, AP, NONE, F_NO64), [0x9c] = ROW0(PUSHF, F_D64), [0x9d] = ROW0(POPF, F_D64),
+	[0x9e] = ROW0(SAHF, 0), [0x9f] = ROW0(LAHF, 0),
+	[0xa0 ... 0xa1] = ROW(MOV, A, O, F_W), [0xa2 ... 0xa3] = ROW(MOV, O, A, F_W),
+	[0xa4 ... 0xa5] = ROW0(MOVS, F_W), [0xa6 ... 0xa7] = ROW0(CMPS, F_W), [0xa8 ... 0xa9] = ROW(TEST, A, IZ, F_W),
+	[0xaa ... 0xab] = ROW0(STOS, F_W), [0xac ... 0xad] = ROW0(LODS, F_W), [0xae ... 0xaf] = ROW0(SCAS, F_W),
 	[0xb0 ... 0xb7] = ROW(MOV, Z, IV, F_BYTE), [0xb8 ... 0xbf] = ROW(MOV, Z, IV, 0),
-	[0xc0] = GROUP(G_C0), [0xc1] = GROUP(G_C1),
-	[0xc2] = ROW(RET, IW, NONE, F_F64), [0xc3] = ROW0(RET, F_F64),
-	[0xc4] = ROW(LDS, G, MP, F_NO64 | F_REGEXT), [0xc5] = ROW(LDS, G, MP, F_NO64 | F_REGEXT),
-	[0xc6] = GROUP(G_C6), [0xc7] = GROUP(G_C7),
+	[0xc0 ... 0xc1] = GROUP(G_SHIFT), [0xc2] = ROW(RET, IW, NONE, F_F64), [0xc3] = ROW0(RET, F_F64),
+	[0xc4 ... 0xc5] = ROW(LDS, G, MP, F_NO64 | F_REGEXT), [0xc6 ... 0xc7] = GROUP(G_C6),
 	[0xc8] = ROW(ENTER, IW, IBU, F_D64), [0xc9] = ROW0(LEAVE, F_D64),
-	[0xca] = ROW(RETF, IW, NONE, 0), [0xcb] = ROW0(RETF, 0),
-	[0xcc] = ROW0(INT3, F_FLOW), [0xcd] = ROW(INT, IBU, NONE, F_FLOW),
-	[0xce] = ROW0(INTO, F_NO64 | F_FLOW), [0xcf] = ROW0(IRET, F_FLOW),
-	[0xd0] = GROUP(G_D0), [0xd1] = GROUP(G_D1), [0xd2] = GROUP(G_D2), [0xd3] = GROUP(G_D3),
-	[0xd4] = ROW(AAM, IBU, NONE, F_NO64), [0xd5] = ROW(AAD, IBU, NONE, F_NO64), [0xd7] = ROW0(XLAT, 0),
-	[0xe0 ... 0xe3] = ROW(LOOP, J8, NONE, F_F64),
-	[0xe4] = ROW(IN, A, IBU, F_BYTE), [0xe5] = ROW(IN, A, IBU, F_MAX4),
-	[0xe6] = ROW(OUT, IBU, A, F_BYTE), [0xe7] = ROW(OUT, IBU, A, F_MAX4),
+	[0xca] = ROW(RETF, IW, NONE, 0), [0xcb] = ROW0(RETF, 0), [0xcc] = ROW0(INT3, F_FLOW),
+	[0xcd] = ROW(INT, IBU, NONE, F_FLOW), [0xce] = ROW0(INTO, F_NO64 | F_FLOW), [0xcf] = ROW0(IRET, F_FLOW),
+	[0xd0 ... 0xd3] = GROUP(G_SHIFT), [0xd4] = ROW(AAM, IBU, NONE, F_NO64), [0xd5] = ROW(AAD, IBU, NONE, F_NO64),
+	[0xd7] = ROW0(XLAT, 0), [0xe0 ... 0xe3] = ROW(LOOP, J8, NONE, F_F64),
+	[0xe4 ... 0xe5] = ROW(IN, A, IBU, F_W | F_MAX4), [0xe6 ... 0xe7] = ROW(OUT, IBU, A, F_W | F_MAX4),
 	[0xe8] = ROW(CALL, JZ, NONE, F_F64), [0xe9] = ROW(JMP, JZ, NONE, F_F64),
 	[0xea] = ROW(JMPF, AP, NONE, F_NO64), [0xeb] = ROW(JMP, J8, NONE, F_F64),
-	[0xec] = ROW(IN, A, DX, F_BYTE), [0xed] = ROW(IN, A, DX, F_MAX4),
-	[0xee] = ROW(OUT, DX, A, F_BYTE), [0xef] = ROW(OUT, DX, A, F_MAX4),
-	[0xf1] = ROW0(INT1, F_FLOW), [0xf4] = ROW0(HLT, F_PRIV), [0xf5] = ROW0(FLAG, 0),
-	[0xf6] = GROUP(G_F6), [0xf7] = GROUP(G_F7), [0xf8 ... 0xfd] = ROW0(FLAG, 0),
-	[0xfe] = GROUP(G_FE), [0xff] = GROUP(G_FF),
+	[0xec ... 0xed] = ROW(IN, A, DX, F_W | F_MAX4), [0xee ... 0xef] = ROW(OUT, DX, A, F_W | F_MAX4),
+	[0xf1] = ROW0(INT1, F_FLOW), [0xf4] = ROW0(HLT, F_PRIV), [0xf5] = ROW0(FLAG, 0), [0xf6 ... 0xf7] = GROUP(G_F6),
+	[0xf8 ... 0xfd] = ROW0(FLAG, 0), [0xfe] = GROUP(G_FE), [0xff] = GROUP(G_FF),
 
 	[0x100] = GROUP(G_0F00), [0x101] = GROUP(G_0F01), [0x106] = ROW0(CLTS, F_PRIV),
 	[0x108] = ROW0(INVD, F_PRIV), [0x109] = ROW0(WBINVD, F_PRIV), [0x10b] = ROW0(UD, 0),
@@ -172,25 +91,24 @@ const struct opcode emul_rows[GROUP_BASE + 8 * GROUPS] = {
 	[0x1a3] = ROW(BT, E, G, 0), [0x1a4] = ROW3(SHLD, E, G, IBU, 0), [0x1a5] = ROW3(SHLD, E, G, CL, 0),
 	[0x1a8] = ROW(PUSH, SO, NONE, F_D64), [0x1a9] = ROW(POP, SO, NONE, F_D64),
 	[0x1ab] = ROW(BTS, E, G, F_LOCKS), [0x1ac] = ROW3(SHRD, E, G, IBU, 0), [0x1ad] = ROW3(SHRD, E, G, CL, 0),
-	[0x1af] = ROW(IMUL2, G, E, 0),
-	[0x1b0] = ROW(CMPXCHG, E, G, F_BYTE | F_LOCKS), [0x1b1] = ROW(CMPXCHG, E, G, F_LOCKS),
-	[0x1b2] = ROW(LDS, G, MP, F_NOW), [0x1b3] = ROW(BTR, E, G, F_LOCKS),
-	[0x1b4] = ROW(LDS, G, MP, F_NOW), [0x1b5] = ROW(LDS, G, MP, F_NOW),
+	[0x1af] = ROW(IMUL2, G, E, 0), [0x1b0 ... 0x1b1] = ROW(CMPXCHG, E, G, F_W | F_LOCKS),
+	[0x1b2] = ROW(LDS, G, MP, F_NOW), [0x1b3] = ROW(BTR, E, G, F_LOCKS), [0x1b4 ... 0x1b5] = ROW(LDS, G, MP, F_NOW),
 	[0x1b6] = ROW(MOV, G, EB, 0), [0x1b7] = ROW(MOV, G, EW, 0), [0x1b8] = PFX(P_0FB8), [0x1ba] = GROUP(G_0FBA),
 	[0x1bb] = ROW(BTC, E, G, F_LOCKS), [0x1bc] = PFX(P_0FBC), [0x1bd] = PFX(P_0FBD),
-	[0x1be] = ROW(MOVSX, G, EB, 0), [0x1bf] = ROW(MOVSX, G, EW, 0),
-	[0x1c0] = ROW(XADD, E, G, F_BYTE | F_LOCKS), [0x1c1] = ROW(XADD, E, G, F_LOCKS),
-	[0x1c3] = PFX(P_0FC3), [0x1c7] = PFX(P_0FC7), [0x1c8 ... 0x1cf] = ROW(BSWAP, Z, NONE, 0),
+	[0x1be] = ROW(MOVSX, G, EB, 0), [0x1bf] = ROW(MOVSX, G, EW, 0), [0x1c0 ... 0x1c1] = ROW(XADD, E, G, F_W | F_LOCKS),
+	[0x1c3] = PFX(P_0FC3), [0x1c7] = PFX(P_0FC7), [0x1c8 ... 0x1cf] = ROW(BSWAP, Z, Z, 0),
 	[0x1d6] = PFX(P_0FD6), [0x1e7] = PFX(P_0FE7),
 
-	ALU_GROUP(G_80, IZ, F_BYTE), ALU_GROUP(G_81, IZ, 0), ALU_GROUP(G_82, IZ, F_BYTE | F_NO64), ALU_GROUP(G_83, IB, 0),
-	AT(G_8F, 0) = ROW(POP, E, NONE, F_D64),
-	SHIFT_GROUP(G_C0, IBU, F_BYTE), SHIFT_GROUP(G_C1, IBU, 0), SHIFT_GROUP(G_D0, 1, F_BYTE), SHIFT_GROUP(G_D1, 1, 0),
-	SHIFT_GROUP(G_D2, CL, F_BYTE), SHIFT_GROUP(G_D3, CL, 0),
-	AT(G_C6, 0) = ROW(MOV, E, IZ, F_BYTE), ATS(G_C6, 1, 6) = ROW0(UD, 0),
-	AT(G_C7, 0) = ROW(MOV, E, IZ, 0), ATS(G_C7, 1, 6) = ROW0(UD, 0),
-	UNARY_GROUP(G_F6, F_BYTE), UNARY_GROUP(G_F7, 0),
-	AT(G_FE, 0) = ROW(INC, E, NONE, F_BYTE | F_LOCKS), AT(G_FE, 1) = ROW(DEC, E, NONE, F_BYTE | F_LOCKS),
+	ALU_GROUP(G_80, IZ), ALU_GROUP(G_83, IB), AT(G_8F, 0) = ROW(POP, E, NONE, F_D64),
+	AT(G_SHIFT, 0) = ROW(ROL, E, SH, F_W), AT(G_SHIFT, 1) = ROW(ROR, E, SH, F_W), AT(G_SHIFT, 2) = ROW(RCL, E, SH, F_W),
+	AT(G_SHIFT, 3) = ROW(RCR, E, SH, F_W), AT(G_SHIFT, 4) = ROW(SHL, E, SH, F_W), AT(G_SHIFT, 5) = ROW(SHR, E, SH, F_W),
+	AT(G_SHIFT, 6) = ROW(SHL, E, SH, F_W), AT(G_SHIFT, 7) = ROW(SAR, E, SH, F_W),
+	AT(G_C6, 0) = ROW(MOV, E, IZ, F_W), ATS(G_C6, 1, 6) = ROW0(UD, 0),
+	ATS(G_F6, 0, 1) = ROW(TEST, E, IZ, F_W),
+	AT(G_F6, 2) = ROW(NOT, E, NONE, F_W | F_LOCKS), AT(G_F6, 3) = ROW(NEG, E, NONE, F_W | F_LOCKS),
+	AT(G_F6, 4) = ROW(MUL, E, NONE, F_W), AT(G_F6, 5) = ROW(IMUL, E, NONE, F_W),
+	AT(G_F6, 6) = ROW(DIV, E, NONE, F_W), AT(G_F6, 7) = ROW(IDIV, E, NONE, F_W),
+	AT(G_FE, 0) = ROW(INC, E, NONE, F_W | F_LOCKS), AT(G_FE, 1) = ROW(DEC, E, NONE, F_W | F_LOCKS),
 	ATS(G_FE, 2, 7) = ROW0(UD, 0),
 	AT(G_FF, 0) = ROW(INC, E, NONE, F_LOCKS), AT(G_FF, 1) = ROW(DEC, E, NONE, F_LOCKS),
 	AT(G_FF, 2) = ROW(CALL, E, NONE, F_F64), AT(G_FF, 3) = ROW(CALLF, MP, NONE, F_NOW),
@@ -205,9 +123,8 @@ const struct opcode emul_rows[GROUP_BASE + 8 * GROUPS] = {
 	AT(G_0FBA, 6) = ROW(BTR, E, IBU, F_LOCKS), AT(G_0FBA, 7) = ROW(BTC, E, IBU, F_LOCKS),
 	AT(P_0FC7, 0) = GROUP(G_0FC7), AT(G_0FC7, 1) = ROW(CMPXCHG2, M2, NONE, F_LOCKS | F_DQ),
 	ATS(P_MOVBE0, 0, 1) = ROW(MOVBE, G, M, 0), ATS(P_MOVBE1, 0, 1) = ROW(MOVBE, M, G, 0),
-	AT(P_0FB8, 2) = ROW(POPCNT, G, E, 0),
+	AT(P_0FB8, 2) = ROW(POPCNT, G, E, 0), AT(P_0FC3, 0) = ROW(MOV, M, G, F_DQ),
 	ATS(P_0FBC, 0, 1) = ROW(BSF, G, E, 0), ATS(P_0FBD, 0, 1) = ROW(BSR, G, E, 0),
-	AT(P_0FC3, 0) = ROW(MOV, M, G, F_DQ),
 	/* xmm moves: of registers and memory, of 16, 8 and 4 bytes. */
 	ATS(P_0F10, 0, 1) = ROW(MOVX, V, W, 0), ATS(P_0F11, 0, 1) = ROW(MOVX, W, V, 0),
 	AT(P_0F10, 2) = ROW(MOVX, V, WD, F_REGEXT), AT(P_0F11, 2) = ROW(MOVX, WD, V, F_REGEXT),
@@ -337,7 +254,7 @@ static u8 operand_size(const struct insn *in, const struct opcode *row)
 {
 	u8 size = in->mode >= MODE_32 ? 4 : 2;
 
-	if (row->flags & F_BYTE)
+	if (row->flags & F_BYTE || (row->flags & F_W && !(in->opcode & 1)))
 		return 1;
 	if (row->flags & F_NATIVE)
 		return in->mode == MODE_64 ? 8 : 4;
@@ -354,9 +271,13 @@ unsigned emul_operand_size(const struct insn *in, enum kind k)
 {
 	switch (k) {
 	case K_EB:
+	case K_CL:
 		return 1;
 	case K_EW:
+	case K_DX:
 		return 2;
+	case K_AH:
+		return in->opsize / 2u;
 	case K_ED:
 	case K_WD:
 		return 4;
@@ -451,6 +372,9 @@ static int decode_imm(struct cursor *c, struct insn *in, enum kind k, u64 *imm)
 		return fetch_signed(c, 1, imm);
 	case K_IBU:
 		return fetch(c, 1, imm);
+	case K_SH:
+		*imm = 1;
+		return in->opcode < 0xd0 ? fetch(c, 1, imm) : 0;
 	case K_IW:
 		return fetch(c, 2, imm);
 	case K_IZ:
@@ -566,26 +490,16 @@ u64 insn_ea(const struct insn *in, const struct gregs *r)
 
 static const char *kind_name(const struct insn *in, u8 k)
 {
-	if (k == K_O || (k > K_NONE && k <= K_RM_LAST && in->has_mem))
-		return " mem";
-	switch (k) {
-	case K_NONE:
+	static const char *const names[] = {[K_S] = " seg", [K_SO] = " seg", [K_C] = " cr",   [K_D] = " dr",
+					    [K_V] = " xmm", [K_W] = " xmm",  [K_WQ] = " xmm", [K_WD] = " xmm"};
+
+	if (k == K_NONE)
 		return "";
-	case K_S:
-	case K_SO:
-		return " seg";
-	case K_C:
-		return " cr";
-	case K_D:
-		return " dr";
-	case K_V:
-	case K_W:
-	case K_WQ:
-	case K_WD:
-		return " xmm";
-	default:
-		return k >= K_IB ? " imm" : " reg";
-	}
+	if (k == K_O || (k <= K_RM_LAST && in->has_mem))
+		return " mem";
+	if (k >= K_IB)
+		return " imm";
+	return k < ARRAY_SIZE(names) && names[k] ? names[k] : " reg";
 }
 
 void insn_describe(const struct insn *in, char *buf, size_t size)

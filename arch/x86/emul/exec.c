@@ -64,62 +64,56 @@ enum emul_result emul_write(struct ex *e, enum seg s, u64 off, u64 v, unsigned s
 	return e->ops->write(e->ctx, s, off, &v, size, e->fault);
 }
 
-static unsigned opcode_reg(const struct insn *in) { return (in->opcode & 7) | (in->rex & 1u) << 3; }
+/* The number of the general register that the operand is, or -1. */
+static int operand_reg(const struct insn *in, enum kind k)
+{
+	switch (k) {
+	case K_G:
+		return (int)reg_of_modrm(in);
+	case K_Z:
+		return (in->opcode & 7) | (in->rex & 1) << 3;
+	case K_A:
+	case K_AH:
+		return R_AX;
+	case K_CL:
+		return R_CX;
+	case K_DX:
+		return R_DX;
+	case K_SH:
+		return in->opcode >= 0xd2 ? R_CX : -1;
+	default:
+		return k > K_NONE && k <= K_RM_LAST && !in->has_mem ? (int)rm_of_modrm(in) : -1;
+	}
+}
+
+static enum seg operand_seg(const struct insn *in, enum kind k)
+{
+	return (enum seg)((k == K_S ? in->modrm : in->opcode) >> 3 & 7);
+}
 
 enum emul_result operand_load(struct ex *e, enum kind k, u64 *v, enum emul_access a)
 {
 	const struct insn *in = e->in;
 	unsigned size = emul_operand_size(in, k);
+	int reg = operand_reg(in, k);
 
 	*v = 0;
-	switch (k) {
-	case K_NONE:
-	case K_MP:
-		return EMUL_OK;
-	case K_MA:
-		*v = e->ea;
-		return EMUL_OK;
-	case K_C:
+	if (reg >= 0)
+		*v = reg_get(e, (unsigned)reg, size);
+	else if (k == K_C)
 		return e->ops->read_cr(e->ctx, reg_of_modrm(in), v, e->fault);
-	case K_D:
+	else if (k == K_D)
 		return e->ops->read_dr(e->ctx, reg_of_modrm(in), v, e->fault);
-	case K_S:
-		*v = e->ops->get_sel(e->ctx, (enum seg)(in->modrm >> 3 & 7));
-		return EMUL_OK;
-	case K_SO:
-		*v = e->ops->get_sel(e->ctx, (enum seg)(in->opcode >> 3 & 7));
-		return EMUL_OK;
-	case K_G:
-		*v = reg_get(e, reg_of_modrm(in), size);
-		return EMUL_OK;
-	case K_Z:
-		*v = reg_get(e, opcode_reg(in), size);
-		return EMUL_OK;
-	case K_A:
-		*v = reg_get(e, R_AX, size);
-		return EMUL_OK;
-	case K_CL:
-		*v = reg_get(e, R_CX, 1);
-		return EMUL_OK;
-	case K_DX:
-		*v = reg_get(e, R_DX, 2);
-		return EMUL_OK;
-	case K_1:
-		*v = 1;
-		return EMUL_OK;
-	case K_J8:
-	case K_JZ:
+	else if (k == K_S || k == K_SO)
+		*v = e->ops->get_sel(e->ctx, operand_seg(in, k));
+	else if (k == K_MA)
+		*v = e->ea;
+	else if (k == K_J8 || k == K_JZ)
 		*v = e->r.rip + in->imm;
-		return EMUL_OK;
-	default:
-		break;
-	}
-	if (k >= K_IB)
+	else if (k == K_SH || k >= K_IB)
 		*v = in->imm & mask_of(size);
-	else if (in->has_mem)
+	else if (k != K_NONE && k != K_MP)
 		return emul_read(e, (enum seg)in->seg, e->ea, v, size, a);
-	else
-		*v = reg_get(e, rm_of_modrm(in), size);
 	return EMUL_OK;
 }
 
@@ -127,31 +121,18 @@ enum emul_result operand_store(struct ex *e, enum kind k, u64 v)
 {
 	const struct insn *in = e->in;
 	unsigned size = emul_operand_size(in, k);
+	int reg = operand_reg(in, k);
 
-	switch (k) {
-	case K_C:
+	if (k == K_C)
 		return e->ops->write_cr(e->ctx, reg_of_modrm(in), v, e->fault);
-	case K_D:
+	if (k == K_D)
 		return e->ops->write_dr(e->ctx, reg_of_modrm(in), v, e->fault);
-	case K_S:
-		return e->ops->load_seg(e->ctx, (enum seg)(in->modrm >> 3 & 7), (u16)v, e->fault);
-	case K_SO:
-		return e->ops->load_seg(e->ctx, (enum seg)(in->opcode >> 3 & 7), (u16)v, e->fault);
-	case K_G:
-		reg_set(e, reg_of_modrm(in), v, size);
-		return EMUL_OK;
-	case K_Z:
-		reg_set(e, opcode_reg(in), v, size);
-		return EMUL_OK;
-	case K_A:
-		reg_set(e, R_AX, v, size);
-		return EMUL_OK;
-	default:
-		if (in->has_mem)
-			return emul_write(e, (enum seg)in->seg, e->ea, v, size);
-		reg_set(e, rm_of_modrm(in), v, size);
-		return EMUL_OK;
-	}
+	if (k == K_S || k == K_SO)
+		return e->ops->load_seg(e->ctx, operand_seg(in, k), (u16)v, e->fault);
+	if (reg < 0)
+		return emul_write(e, (enum seg)in->seg, e->ea, v, size);
+	reg_set(e, (unsigned)reg, v, size);
+	return EMUL_OK;
 }
 
 /* A bit offset in a register reaches beyond the operand that ModRM names, to either side. */

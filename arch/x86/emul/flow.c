@@ -275,13 +275,7 @@ enum emul_result x_sldt(struct ex *e)
 	return EMUL_OK;
 }
 
-enum emul_result x_lldt(struct ex *e)
-{
-	u64 sel;
-	enum emul_result res = operand_load(e, K_EW, &sel, EMUL_READ);
-
-	return res == EMUL_OK ? e->ops->load_seg(e->ctx, system_segment(e), (u16)sel, e->fault) : res;
-}
+enum emul_result x_lldt(struct ex *e) { return e->ops->load_seg(e->ctx, system_segment(e), (u16)e->dst, e->fault); }
 
 enum emul_result x_smsw(struct ex *e) { return e->ops->read_cr(e->ctx, 0, &e->dst, e->fault); }
 
@@ -295,13 +289,7 @@ static enum emul_result change_cr0(struct ex *e, u64 clear, u64 set)
 }
 
 /* LMSW reaches PE, MP, EM and TS, and cannot clear PE. */
-enum emul_result x_lmsw(struct ex *e)
-{
-	u64 v;
-	enum emul_result res = operand_load(e, K_EW, &v, EMUL_READ);
-
-	return res == EMUL_OK ? change_cr0(e, 0xe, v & 0xf) : res;
-}
+enum emul_result x_lmsw(struct ex *e) { return change_cr0(e, 0xe, e->dst & 0xf); }
 
 enum emul_result x_clts(struct ex *e) { return change_cr0(e, 8, 0); }
 

@@ -19,116 +19,33 @@
 enum access { A_NONE, A_R = 1, A_W = 2, A_RW = 3 };
 
 /* Every operation: its name, its handler x_..., the access to its first operand. */
-#define EMUL_OPS(X)                   \
-	X(ADD, alu, A_RW)             \
-	X(OR, alu, A_RW)              \
-	X(ADC, alu, A_RW)             \
-	X(SBB, alu, A_RW)             \
-	X(AND, alu, A_RW)             \
-	X(SUB, alu, A_RW)             \
-	X(XOR, alu, A_RW)             \
-	X(CMP, alu, A_R)              \
-	X(TEST, alu, A_R)             \
-	X(INC, alu, A_RW)             \
-	X(DEC, alu, A_RW)             \
-	X(NEG, alu, A_RW)             \
-	X(NOT, alu, A_RW)             \
-	X(ROL, shift, A_RW)           \
-	X(ROR, shift, A_RW)           \
-	X(RCL, shift, A_RW)           \
-	X(RCR, shift, A_RW)           \
-	X(SHL, shift, A_RW)           \
-	X(SHR, shift, A_RW)           \
-	X(SAR, shift, A_RW)           \
-	X(SHLD, shiftd, A_RW)         \
-	X(SHRD, shiftd, A_RW)         \
-	X(BT, bit, A_R)               \
-	X(BTS, bit, A_RW)             \
-	X(BTR, bit, A_RW)             \
-	X(BTC, bit, A_RW)             \
-	X(BSF, scan, A_R)             \
-	X(BSR, scan, A_R)             \
-	X(POPCNT, scan, A_R)          \
-	X(MUL, mul, A_R)              \
-	X(IMUL, mul, A_R)             \
-	X(IMUL2, imul2, A_RW)         \
-	X(IMUL3, imul2, A_W)          \
-	X(DIV, div, A_R)              \
-	X(IDIV, div, A_R)             \
-	X(DAA, decimal, A_NONE)       \
-	X(DAS, decimal, A_NONE)       \
-	X(AAA, ascii, A_NONE)         \
-	X(AAS, ascii, A_NONE)         \
-	X(AAM, aam, A_NONE)           \
-	X(AAD, aad, A_NONE)           \
-	X(MOV, mov, A_W)              \
-	X(MOVSX, movsx, A_W)          \
-	X(MOVBE, swap, A_W)           \
-	X(BSWAP, bswap, A_RW)         \
-	X(LEA, lea, A_W)              \
-	X(XCHG, xchg, A_RW)           \
-	X(XADD, xadd, A_RW)           \
-	X(CMPXCHG, cmpxchg, A_NONE)   \
-	X(CMPXCHG2, cmpxchg2, A_NONE) \
-	X(CMOV, cmov, A_RW)           \
-	X(SET, set, A_W)              \
-	X(CBW, cbw, A_NONE)           \
-	X(CWD, cwd, A_NONE)           \
-	X(LAHF, lahf, A_NONE)         \
-	X(SAHF, sahf, A_NONE)         \
-	X(XLAT, xlat, A_NONE)         \
-	X(MOVX, movx, A_NONE)         \
-	X(NOP, nop, A_NONE)           \
-	X(FLAG, flag, A_NONE)         \
-	X(PUSH, push, A_R)            \
-	X(POP, pop, A_W)              \
-	X(PUSHA, pusha, A_NONE)       \
-	X(POPA, popa, A_NONE)         \
-	X(PUSHF, pushf, A_NONE)       \
-	X(POPF, popf, A_NONE)         \
-	X(ENTER, enter, A_NONE)       \
-	X(LEAVE, leave, A_NONE)       \
-	X(JMP, jmp, A_R)              \
-	X(JCC, jcc, A_R)              \
-	X(LOOP, loop, A_R)            \
-	X(CALL, call, A_R)            \
-	X(RET, ret, A_NONE)           \
-	X(JMPF, jmpf, A_NONE)         \
-	X(CALLF, callf, A_NONE)       \
-	X(RETF, retf, A_NONE)         \
-	X(IRET, iret, A_NONE)         \
-	X(LDS, lds, A_W)              \
-	X(SLDT, sldt, A_W)            \
-	X(LLDT, lldt, A_NONE)         \
-	X(SMSW, smsw, A_W)            \
-	X(LMSW, lmsw, A_NONE)         \
-	X(CLTS, clts, A_NONE)         \
-	X(RDMSR, rdmsr, A_NONE)       \
-	X(WRMSR, wrmsr, A_NONE)       \
-	X(IN, in, A_W)                \
-	X(OUT, out, A_R)              \
-	X(MOVS, string, A_NONE)       \
-	X(CMPS, string, A_NONE)       \
-	X(STOS, string, A_NONE)       \
-	X(LODS, string, A_NONE)       \
-	X(SCAS, string, A_NONE)       \
-	X(INS, string, A_NONE)        \
-	X(OUTS, string, A_NONE)       \
-	X(CPUID, system, A_NONE)      \
-	X(HLT, system, A_NONE)        \
-	X(RDTSC, system, A_NONE)      \
-	X(RDPMC, system, A_NONE)      \
-	X(INVD, system, A_NONE)       \
-	X(WBINVD, system, A_NONE)     \
-	X(INVLPG, system, A_NONE)     \
-	X(SGDT, system, A_NONE)       \
-	X(SIDT, system, A_NONE)       \
-	X(LGDT, system, A_NONE)       \
-	X(LIDT, system, A_NONE)       \
-	X(INT1, system, A_NONE)       \
-	X(INT3, system, A_NONE)       \
-	X(INT, system, A_NONE)        \
-	X(INTO, into, A_NONE)
+/* clang-format off */
+#define EMUL_OPS(X) \
+	X(ADD, alu, A_RW) X(OR, alu, A_RW) X(ADC, alu, A_RW) X(SBB, alu, A_RW) X(AND, alu, A_RW) X(SUB, alu, A_RW) \
+	X(XOR, alu, A_RW) X(CMP, alu, A_R) X(TEST, alu, A_R) X(INC, alu, A_RW) X(DEC, alu, A_RW) X(NEG, alu, A_RW) \
+	X(NOT, alu, A_RW) X(ROL, shift, A_RW) X(ROR, shift, A_RW) X(RCL, shift, A_RW) X(RCR, shift, A_RW) \
+	X(SHL, shift, A_RW) X(SHR, shift, A_RW) X(SAR, shift, A_RW) X(SHLD, shift, A_RW) X(SHRD, shift, A_RW) \
+	X(BT, bit, A_R) X(BTS, bit, A_RW) X(BTR, bit, A_RW) X(BTC, bit, A_RW) \
+	X(BSF, scan, A_R) X(BSR, scan, A_R) X(POPCNT, scan, A_R) \
+	X(MUL, mul, A_R) X(IMUL, mul, A_R) X(IMUL2, imul2, A_RW) X(IMUL3, imul2, A_W) X(DIV, div, A_R) X(IDIV, div, A_R) \
+	X(DAA, decimal, A_NONE) X(DAS, decimal, A_NONE) X(AAM, aam, A_NONE) X(AAD, aad, A_NONE) \
+	X(MOV, mov, A_W) X(LEA, mov, A_W) X(MOVSX, movsx, A_W) X(MOVBE, swap, A_W) X(BSWAP, swap, A_W) \
+	X(CMOV, cmov, A_RW) X(SET, set, A_W) X(CWD, cwd, A_NONE) X(LAHF, lahf, A_NONE) X(SAHF, sahf, A_NONE) \
+	X(XCHG, xchg, A_RW) X(XADD, xadd, A_RW) X(CMPXCHG, cmpxchg, A_NONE) X(CMPXCHG2, cmpxchg2, A_NONE) \
+	X(XLAT, xlat, A_NONE) X(MOVX, movx, A_NONE) X(NOP, nop, A_NONE) X(FLAG, flag, A_NONE) \
+	X(PUSH, push, A_R) X(POP, pop, A_W) X(PUSHA, pusha, A_NONE) X(POPA, popa, A_NONE) \
+	X(PUSHF, pushf, A_NONE) X(POPF, popf, A_NONE) X(ENTER, enter, A_NONE) X(LEAVE, leave, A_NONE) \
+	X(JMP, jmp, A_R) X(JCC, jcc, A_R) X(LOOP, loop, A_R) X(CALL, call, A_R) X(RET, ret, A_NONE) \
+	X(JMPF, jmpf, A_NONE) X(CALLF, callf, A_NONE) X(RETF, retf, A_NONE) X(IRET, iret, A_NONE) X(LDS, lds, A_W) \
+	X(SLDT, sldt, A_W) X(LLDT, lldt, A_R) X(SMSW, smsw, A_W) X(LMSW, lmsw, A_R) X(CLTS, clts, A_NONE) \
+	X(RDMSR, rdmsr, A_NONE) X(WRMSR, wrmsr, A_NONE) X(IN, in, A_W) X(OUT, out, A_R) \
+	X(MOVS, string, A_NONE) X(CMPS, string, A_NONE) X(STOS, string, A_NONE) X(LODS, string, A_NONE) \
+	X(SCAS, string, A_NONE) X(INS, string, A_NONE) X(OUTS, string, A_NONE) \
+	X(CPUID, system, A_NONE) X(HLT, system, A_NONE) X(RDTSC, system, A_NONE) X(RDPMC, system, A_NONE) \
+	X(INVD, system, A_NONE) X(WBINVD, system, A_NONE) X(INVLPG, system, A_NONE) \
+	X(SGDT, system, A_NONE) X(SIDT, system, A_NONE) X(LGDT, system, A_NONE) X(LIDT, system, A_NONE) \
+	X(INT1, system, A_NONE) X(INT3, system, A_NONE) X(INT, system, A_NONE) X(INTO, into, A_NONE)
+/* clang-format on */
 
 enum op {
 	OP_UNKNOWN, /* valid somewhere, but not known here: -ENOSYS */
@@ -163,11 +80,12 @@ enum kind {
 	K_D, /* debug register in ModRM.reg */
 	K_V, /* xmm register in ModRM.reg */
 	K_MODRM_LAST = K_V,
-	K_Z,  /* register in the opcode's low bits */
-	K_A,  /* accumulator */
-	K_CL, /* shift count */
-	K_DX, /* port */
-	K_1,
+	K_Z,   /* register in the opcode's low bits */
+	K_A,   /* accumulator */
+	K_AH,  /* its lower half */
+	K_SH,  /* shift count: an immediate, 1 or CL, as the opcode says */
+	K_CL,  /* shift count of SHLD and SHRD */
+	K_DX,  /* port */
 	K_SO,  /* the segment register that the opcode's bits 5:3 name */
 	K_O,   /* memory at an absolute offset */
 	K_IB,  /* 8-bit immediate, sign-extended */
@@ -182,6 +100,7 @@ enum kind {
 
 enum {
 	F_BYTE = 1 << 0,   /* operand size 1 */
+	F_W = 1 << 17,     /* operand size 1 if the opcode is even */
 	F_D64 = 1 << 1,    /* 64-bit mode: operand size 8 unless 66 */
 	F_F64 = 1 << 2,    /* 64-bit mode: operand size 8; vendors differ on what 66 does */
 	F_NATIVE = 1 << 3, /* operand size 8 in 64-bit mode, else 4 */
