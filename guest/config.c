@@ -251,8 +251,10 @@ static s32 parse_cpus(const struct key *k, struct slice v, void *base)
 			return (s32)(item.s - v.s);
 		mask |= ~0ul >> (63 - (last - first)) << first;
 	}
+	if (!mask)
+		return 0;
 	store(k, base, mask);
-	return mask ? OK : 0;
+	return OK;
 }
 
 static s32 parse_console(const struct key *k, struct slice v, void *base)

@@ -216,6 +216,7 @@ static void guest_errors(void **state)
 	guest_error("cpus = 3-2", 8, "'cpus' wants CPU numbers from 0 to 63 such as 0-1,3; not '3-2'");
 	guest_error("cpus = 1-", 8, "'cpus' wants CPU numbers from 0 to 63 such as 0-1,3; not '1-'");
 	guest_error("cpus = ,", 8, "'cpus' wants CPU numbers from 0 to 63 such as 0-1,3; not ','");
+	assert_int_equal(c.guest[0].cpus, ~0ull); /* a wrong value leaves the default */
 	guest_error("weight = 65537", 10, "'weight' wants a number from 1 to 65536; not '65537'");
 	guest_error("weight = 0", 10, "'weight' wants a number from 1 to 65536; not '0'");
 	guest_error("cap = 101", 7, "'cap' wants a percentage from 1 to 100, or 0 for none; not '101'");
