@@ -30,10 +30,12 @@
 
 #define INIT_SETTLE_NS   20000ul
 #define ALIVE_FIRST_NS   20000000ul
+#define ALIVE_STEP_NS    50000ul
 #define ALIVE_SECOND_NS  200000000ul
 #define ONLINE_NS        1000000000ul
 #define STOP_NS          2000000ul
-#define SYNC_ROUNDS      16u
+#define SYNC_ROUNDS      8u
+#define SYNC_GOOD_NS     10000ul
 #define SYNC_SLACK_TICKS 1000
 #define INVLPG_MAX       32u
 
@@ -69,23 +71,32 @@ static void sync_serve(void)
 	atomic_store(&sync.answer, ask);
 }
 
-/* On the starting pCPU: the offset of its TSC, by the round trip that took least; 0 if that explains the difference. */
+/* On the starting pCPU: its TSC's offset from the boot processor's, and the round trip that this is known within. */
+static u64 sync_round(u64 *offset)
+{
+	u64 before = rdtsc_ordered();
+	u32 ask = atomic_add(&sync.ask, 1);
+
+	while (atomic_load(&sync.answer) != ask)
+		cpu_pause();
+
+	u64 took = rdtsc_ordered() - before;
+
+	*offset = sync.tsc - (before + took / 2);
+	return took;
+}
+
+/* By the shortest of some round trips; a TSC that the trip's length explains is taken as right. */
 static void sync_measure(struct pcpu *p)
 {
-	u64 best = ~0ul, offset = 0;
+	u64 best = ~0ul, offset = 0, good = (u64)time_tsc_khz() * SYNC_GOOD_NS / 1000000;
 
-	for (u32 i = 0; i < SYNC_ROUNDS; i++) {
-		u64 before = rdtsc_ordered();
-		u32 ask = atomic_add(&sync.ask, 1);
-
-		while (atomic_load(&sync.answer) != ask)
-			cpu_pause();
-
-		u64 took = rdtsc_ordered() - before;
+	for (u32 i = 0; i < SYNC_ROUNDS && best > good; i++) {
+		u64 now, took = sync_round(&now);
 
 		if (took < best) {
 			best = took;
-			offset = sync.tsc - (before + took / 2);
+			offset = now;
 		}
 	}
 
@@ -130,16 +141,29 @@ static void tramp_fill(const mfn_t *low)
 	pd[0] = 0x83; /* and a 2 MB page */
 }
 
-/* Waits for *flag, answering questions for the TSC. */
-static bool wait_flag(const bool *flag, u64 ns)
+/* Waits halted, so that whatever runs us can run the other. */
+static bool wait_alive(u64 ns)
 {
 	u64 end = port_now() + ns;
 
-	while (!atomic_load(flag) && port_now() < end) {
+	while (!atomic_load(&ap_alive) && port_now() < end) {
+		cpu_cli();
+		time_arm(port_now() + ALIVE_STEP_NS);
+		cpu_sti_hlt();
+	}
+	return atomic_load(&ap_alive);
+}
+
+/* Waits busily, answering questions for the TSC. */
+static bool wait_online(const struct pcpu *p)
+{
+	u64 end = port_now() + ONLINE_NS;
+
+	while (!atomic_load(&p->online) && port_now() < end) {
 		sync_serve();
 		cpu_pause();
 	}
-	return atomic_load(flag);
+	return atomic_load(&p->online);
 }
 
 /* Brings up one. On failure it is back in wait-for-SIPI, and its pcpu is free for another. */
@@ -156,9 +180,9 @@ static int ap_start(struct pcpu *p, u32 id, mfn_t code)
 	apic_ipi_init(id);
 	time_delay(INIT_SETTLE_NS);
 	apic_ipi_startup(id, (u8)code.n);
-	if (!wait_flag(&ap_alive, ALIVE_FIRST_NS))
+	if (!wait_alive(ALIVE_FIRST_NS))
 		apic_ipi_startup(id, (u8)code.n);
-	if (wait_flag(&ap_alive, ALIVE_SECOND_NS) && wait_flag(&p->online, ONLINE_NS))
+	if (wait_alive(ALIVE_SECOND_NS) && wait_online(p))
 		return 0;
 	apic_ipi_init(id);
 	return -EIO;

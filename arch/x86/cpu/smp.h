@@ -9,7 +9,7 @@
 /*
  * Starts every enabled processor of the MADT by INIT-SIPI through a trampoline below 1 MB (taken with FRAMES_LOW), one
  * at a time; one that does not answer is told on the console and left out. Each runs cpu_init_this, then entry(), and
- * never returns. Returns the number of pCPUs online.
+ * never returns. Needs the timer and interrupts on. Returns the number of pCPUs online.
  */
 unsigned smp_start(const struct acpi *a, void (*entry)(void) __attribute__((noreturn)));
 /* Makes all other pCPUs stop for ever, interrupts off: for panic and power-off. */

@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The image's own symbol table: tools/symbols.py makes it from a first link and it is linked in with the second. The
- * weak definitions stand in for it in the first.
+ * weak definitions in entry.S stand in for it in the first.
  */
 #include "arch/x86/cpu/symbols.h"
 
 #include "arch/x86/cpu/traps.h"
 #include "mm/hostmap.h"
-
-__attribute__((weak)) const u32 kallsyms_count = 0;
-__attribute__((weak)) const struct symbol kallsyms[1];
-__attribute__((weak)) const char kallsyms_names[1];
 
 const struct symbol *symbol_search(const struct symbol *table, u32 count, u64 offset)
 {
