@@ -47,12 +47,12 @@ void print(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* %s %c
 #define failed(name, ...) verdict(name, 0, __VA_ARGS__)
 void verdict(const char *name, bool good, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* ok if good, else failed with the text. */
-#define check(name, good, ...)                                                                                         \
-	do {                                                                                                           \
-		if (good)                                                                                              \
-			ok(name);                                                                                      \
-		else                                                                                                   \
-			failed(name, __VA_ARGS__);                                                                     \
+#define check(name, good, ...)                     \
+	do {                                       \
+		if (good)                          \
+			ok(name);                  \
+		else                               \
+			failed(name, __VA_ARGS__); \
 	} while (0)
 void power_off(void) __attribute__((noreturn));
 
@@ -68,10 +68,10 @@ extern volatile u64 fault_error;
 #define NO_FAULT 0xffffffffu
 void traps_load(void);
 /* Runs an instruction that may fault; leaves its vector in fault_vector, or NO_FAULT. */
-#define TRY(insn, ...)                                                                                                 \
-	do {                                                                                                           \
-		fault_vector = NO_FAULT;                                                                               \
-		asm volatile("movq $77f, fixup\n\t" insn "\n77:\tmovq $0, fixup" __VA_ARGS__);                         \
+#define TRY(insn, ...)                                                                         \
+	do {                                                                                   \
+		fault_vector = NO_FAULT;                                                       \
+		asm volatile("movq $77f, fixup\n\t" insn "\n77:\tmovq $0, fixup" __VA_ARGS__); \
 	} while (0)
 
 /* --- The machine. */
@@ -109,7 +109,10 @@ static inline u64 rdmsr(u32 n)
 	asm volatile("rdmsr" : "=a"(a), "=d"(d) : "c"(n));
 	return (u64)d << 32 | a;
 }
-static inline void wrmsr(u32 n, u64 v) { asm volatile("wrmsr" : : "c"(n), "a"((u32)v), "d"((u32)(v >> 32)) : "memory"); }
+static inline void wrmsr(u32 n, u64 v)
+{
+	asm volatile("wrmsr" : : "c"(n), "a"((u32)v), "d"((u32)(v >> 32)) : "memory");
+}
 /* Returns the fault's vector or NO_FAULT. */
 u32 rdmsr_try(u32 n, u64 *v);
 u32 wrmsr_try(u32 n, u64 v);
@@ -137,10 +140,10 @@ u32 ioapic_read(u32 reg);
 void ioapic_write(u32 reg, u32 v);
 
 /* Vectors: the 8259 pair at 0x20, everything through the local APIC from 0x30. */
-#define VEC_PIC   0x20
-#define VEC_TIMER 0x40
-#define VEC_IOAPIC 0x41
-#define VEC_IPI   0x42
+#define VEC_PIC      0x20
+#define VEC_TIMER    0x40
+#define VEC_IOAPIC   0x41
+#define VEC_IPI      0x42
 #define VEC_SPURIOUS 0xff
 
 extern u64 tsc_khz; /* from the hypervisor's leaf, or measured against the PIT */
@@ -162,7 +165,7 @@ struct test {
 	void (*run)(void);
 	bool usual;
 };
-extern const struct test memory_tests[], cpu_tests[], timer_tests[], io_tests[], smp_tests[], bad_tests[], bench_tests[],
-	linux_tests[];
+extern const struct test memory_tests[], cpu_tests[], timer_tests[], io_tests[], smp_tests[], bad_tests[],
+	bench_tests[], linux_tests[];
 
 #endif

@@ -2,14 +2,18 @@
 # The tiny guest, one file for each loader: build/guests/tiny-mb1.elf, tiny-mb2.elf, tiny-pvh.elf.
 
 GUEST := $(BUILD)/guests
-GUEST_CFLAGS := -std=gnu11 -O2 -g -I. -Wall -Wextra -Werror -ffreestanding -nostdlib -fno-pic -fno-pie -mno-red-zone \
+GUEST_CFLAGS := -std=gnu11 -O2 -g -I. -Wall -Wextra -Werror -Wno-format-zero-length -ffreestanding -nostdlib -fno-pic -fno-pie -mno-red-zone \
 	-mgeneral-regs-only -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables -fno-strict-aliasing \
 	-fno-tree-loop-distribute-patterns -MMD -MP
 GUEST_OBJECTS := $(patsubst tests/guests/%.c,$(GUEST)/%.o,$(sort $(wildcard tests/guests/*.c))) $(GUEST)/trap_entry.S.o
 GUEST_KINDS := mb1 mb2 pvh
 GUEST_LINK = $(LD) -n -static -T tests/guests/guest.ld -z noexecstack --no-warn-rwx-segments --build-id=none
 
-guests: $(GUEST_KINDS:%=$(GUEST)/tiny-%.elf)
+guests: $(GUEST_KINDS:%=$(GUEST)/tiny-%.elf) $(GUEST)/tsc
+
+$(GUEST)/tsc: tests/guests/linux/tsc.c
+	@mkdir -p $(@D)
+	$(CC) -O2 -Wall -Wextra -static -nostdlib -fno-stack-protector -fcf-protection=none -o $@ $<
 
 $(GUEST)/%.o: tests/guests/%.c
 	@mkdir -p $(@D)

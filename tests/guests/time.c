@@ -74,9 +74,7 @@ bool wait_count(volatile u64 *count, u64 want)
 
 	/* Polled as well as halted: a lost interrupt must become a failed check, not a hang. */
 	while (*count < want && rdtsc() - start < tsc_khz * 20000) {
-		sti();
-		relax();
-		cli();
+		asm volatile("sti; nop; nop; cli" : : : "memory");
 	}
 	return *count >= want;
 }

@@ -14,8 +14,8 @@ struct gate {
 };
 static struct gate idt[256];
 
-static const char *const names[] = {"#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "", "#TS",
-				    "#NP", "#SS", "#GP", "#PF", "",    "#MF", "#AC", "#MC", "#XM"};
+static const char *const names[] = {"#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "",
+				    "#TS", "#NP", "#SS", "#GP", "#PF", "",    "#MF", "#AC", "#MC", "#XM"};
 
 void trap_dispatch(struct trap *t);
 
@@ -23,6 +23,10 @@ void trap_dispatch(struct trap *t)
 {
 	u64 cr2;
 
+	if (t->vector == 2) {
+		__atomic_add_fetch(&irq_count[2], 1, __ATOMIC_RELAXED);
+		return;
+	}
 	if (t->vector >= 0x20) {
 		__atomic_add_fetch(&irq_count[t->vector], 1, __ATOMIC_RELAXED);
 		if (t->vector < VEC_PIC + 16) {

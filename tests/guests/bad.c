@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/* Guests that end badly, on purpose: what is tested is that nobody else notices, and that the end is told. */
+#include "tests/guests/guest.h"
+
+#define NOTHING 0xd0000000ull
+
+struct table_pointer {
+	u16 limit;
+	u64 base;
+} __attribute__((packed));
+
+static void no_idt(void)
+{
+	struct table_pointer none = {0, 0};
+	asm volatile("lidt %0" : : "m"(none));
+}
+
+static void jump(u64 to) { asm volatile("jmp *%0" : : "r"(to)); }
+
+static void triple(void)
+{
+	no_idt();
+	asm volatile("ud2");
+}
+
+static void unbacked(void) { jump(NOTHING); }
+static void mmiojump(void) { jump(LAPIC); }
+static void ioapicjump(void) { jump(IOAPIC); }
+
+/* A stack in ROM: what is pushed is not there when it is popped. */
+static void rom(void)
+{
+	no_idt();
+	asm volatile("movq %0, %%rsp; pushq %1; ret" : : "r"(0xf0000ull), "r"(0x100000ull));
+}
+
+/* Page tables where no memory is. */
+static void badcr3(void)
+{
+	no_idt();
+	asm volatile("movq %0, %%cr3; movl 0x1000, %%eax" : : "r"(NOTHING) : "eax");
+}
+
+/* An instruction on device memory that no emulator of devices knows. */
+static void mmioinsn(void) { asm volatile("fxsave (%0)" : : "r"(LAPIC) : "memory"); }
+
+static void reset(void)
+{
+	outb(0xcf9, 2);
+	outb(0xcf9, 6);
+}
+
+static void reset8042(void) { outb(0x64, 0xfe); }
+
+static void hang(void)
+{
+	print("@tiny hanging\n");
+	cli();
+	for (;;)
+		asm volatile("");
+}
+
+static void halt(void)
+{
+	cli();
+	for (;;)
+		asm volatile("hlt");
+}
+
+/* Writes random rubbish to every port but those that end the guest, and to device memory. */
+static void rubbish(void)
+{
+	u32 seed = 12345;
+
+	for (u32 p = 0; p < 0x10000; p++) {
+		seed = seed * 1664525 + 1013904223;
+		if (p == 0x64 || p == 0x92 || p == 0xcf9 || (p >= 0x600 && p < 0x630) || (p >= 0x3f8 && p < 0x400))
+			continue;
+		outb((u16)p, (u8)(seed >> 24));
+	}
+	for (u64 at = 0; at < 0x1000; at += 16) {
+		seed = seed * 1664525 + 1013904223;
+		if (at != 0x300) /* an INIT to ourselves would be the end */
+			lapic_write((u32)at, seed);
+		mmio_write(IOAPIC + at, seed);
+	}
+	lapic_init();
+	pic_init(0xffff);
+	ok("rubbish");
+}
+
+const struct test bad_tests[] = {
+	{"triple", triple, false},
+	{"unbacked", unbacked, false},
+	{"mmiojump", mmiojump, false},
+	{"ioapicjump", ioapicjump, false},
+	{"rom", rom, false},
+	{"badcr3", badcr3, false},
+	{"mmioinsn", mmioinsn, false},
+	{"reset", reset, false},
+	{"reset8042", reset8042, false},
+	{"hang", hang, false},
+	{"halt", halt, false},
+	{"rubbish", rubbish, false},
+	{NULL, NULL, false},
+};
