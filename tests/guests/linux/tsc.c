@@ -10,7 +10,7 @@ static long syscall3(long n, long a, long b, long c)
 
 void _start(void);
 
-void _start(void)
+__attribute__((force_align_arg_pointer)) void _start(void)
 {
 	char text[40] = "@init tsc=", digit[20];
 	unsigned lo, hi;
