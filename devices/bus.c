@@ -4,7 +4,7 @@
 #include "lib/errno.h"
 #include "lib/string.h"
 
-#define PORTS 0x10000ull
+#define PORTS 0x10000ul
 
 void bus_init(struct bus *b) { memset(b, 0, sizeof(*b)); }
 
@@ -72,7 +72,7 @@ int bus_find(const struct bus *b, enum bus_space space, u64 addr)
 	return -1;
 }
 
-static u64 size_mask(unsigned size) { return size >= 8 ? ~0ull : (1ull << (size * 8)) - 1; }
+static u64 size_mask(unsigned size) { return size >= 8 ? ~0ul : (1ul << (size * 8)) - 1; }
 
 static bool perform(const struct bus_region *r, struct bus_op *op)
 {

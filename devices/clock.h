@@ -24,7 +24,7 @@ static inline u64 scale_down(u64 x, u32 mul, u32 div)
 
 	if (__builtin_mul_overflow(x / div, (u64)mul, &whole) ||
 	    __builtin_add_overflow(whole, x % div * mul / div, &sum))
-		return ~0ull;
+		return ~0ul;
 	return sum;
 }
 
@@ -34,7 +34,7 @@ static inline u64 scale_up(u64 x, u32 mul, u32 div)
 
 	if (__builtin_mul_overflow(x / div, (u64)mul, &whole) ||
 	    __builtin_add_overflow(whole, (x % div * mul + div - 1) / div, &sum))
-		return ~0ull;
+		return ~0ul;
 	return sum;
 }
 

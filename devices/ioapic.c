@@ -9,7 +9,7 @@
 #define REDIR_REMOTE_IRR BIT(14)
 #define REDIR_LEVEL      BIT(15)
 #define REDIR_MASKED     BIT(16)
-#define REDIR_WRITABLE   (BITS(63, 56) | 0x1afffull)
+#define REDIR_WRITABLE   (BITS(63, 56) | 0x1affful)
 
 static u8 delivery(u64 e) { return (e >> 8) & 7; }
 
@@ -85,7 +85,7 @@ static void write_register(struct platform *p, u32 val)
 		io->id = val & 0x0f000000;
 	if (n >= 2 * IOAPIC_PINS)
 		return;
-	u64 *e = &io->redir[n / 2], writable = REDIR_WRITABLE & 0xffffffffull << half;
+	u64 *e = &io->redir[n / 2], writable = REDIR_WRITABLE & 0xfffffffful << half;
 
 	*e = (*e & ~writable) | ((u64)val << half & writable);
 	if (!is_level(*e))

@@ -44,8 +44,8 @@ enum {
 #define ESR_SEND_VECTOR 0x20u
 #define ESR_REGISTER    0x80u
 
-#define ICR_WRITABLE 0xffffffff000ccfffull /* what xAPIC mode keeps; x2APIC mode faults on the rest, but for status */
-#define ICR_STATUS   0x1000ull
+#define ICR_WRITABLE 0xffffffff000ccffful /* what xAPIC mode keeps; x2APIC mode faults on the rest, but for status */
+#define ICR_STATUS   0x1000ul
 #define ICR_LEVEL    0x8000u
 #define ICR_ASSERT   0x4000u
 #define ICR_LOGICAL  0x800u
@@ -104,7 +104,7 @@ void lapic_set_cr8(struct lapic *l, u8 cr8) { atomic_store_relaxed(&l->tpr, (cr8
 
 gpa_t lapic_page(const struct lapic *l)
 {
-	return (l->base & (LAPIC_BASE_ENABLE | LAPIC_BASE_X2APIC)) == LAPIC_BASE_ENABLE ? l->base & PAGE_MASK : ~0ull;
+	return (l->base & (LAPIC_BASE_ENABLE | LAPIC_BASE_X2APIC)) == LAPIC_BASE_ENABLE ? l->base & PAGE_MASK : ~0ul;
 }
 
 static void eoi(struct lapic *l)

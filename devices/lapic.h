@@ -17,7 +17,7 @@
 #include "lib/types.h"
 #include "sched/timer.h"
 
-#define LAPIC_DEFAULT_BASE 0xfee00000ull
+#define LAPIC_DEFAULT_BASE 0xfee00000ul
 #define LAPIC_BASE_BSP     (1u << 8)
 #define LAPIC_BASE_X2APIC  (1u << 10)
 #define LAPIC_BASE_ENABLE  (1u << 11)

@@ -37,7 +37,7 @@ static u16 current_count(const struct pit_channel *c)
 	if (c->mode == 2)
 		value = c->reload - e % c->reload;
 	else if (c->mode == 3)
-		value = (c->reload - 2 * e % c->reload) & ~1ull;
+		value = (c->reload - 2 * e % c->reload) & ~1ul;
 	else
 		value = c->reload + wrap - e % wrap;
 	value %= wrap;

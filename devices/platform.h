@@ -28,7 +28,7 @@ struct platform_ops {
 };
 
 /* Fixed places that the ACPI tables also name. The PM timer has 32 bits (TMR_VAL_EXT); there is no GPE block. */
-#define IOAPIC_BASE 0xfec00000ull
+#define IOAPIC_BASE 0xfec00000ul
 #define IOAPIC_PINS 24
 #define PM_EVT_PORT 0x600 /* PM1a event block, 4 bytes */
 #define PM_CNT_PORT 0x604 /* PM1a control block, 2 bytes; SCI_EN is always set (no SMI_CMD) */

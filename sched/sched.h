@@ -15,7 +15,7 @@
 #include "lib/lock.h"
 #include "lib/types.h"
 
-#define SCHED_SLICE_NS   10000000ull /* 10 ms */
+#define SCHED_SLICE_NS   10000000ul /* 10 ms */
 #define SCHED_WEIGHT     256         /* the default; what vtime is measured at */
 #define SCHED_WEIGHT_MAX 65536
 

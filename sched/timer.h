@@ -13,7 +13,7 @@
 #include "lib/lock.h"
 #include "lib/types.h"
 
-#define TIMER_NEVER (~0ull)
+#define TIMER_NEVER (~0ul)
 
 struct timerq {
 	struct lock lock;

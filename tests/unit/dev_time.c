@@ -367,6 +367,7 @@ static void rtc_takes_nonsense(void **state)
 			pc_pass(pc, SEC);
 		}
 	}
+	set_cmos(pc, 0x0b, 2);
 	set_time(pc, TIME(0, 0, 0, 0, 0, 0, 0, 0));
 	assert_int_equal(cmos(pc, 0x32), 0x19);
 	assert_int_equal(cmos(pc, 9), 0x70);
