@@ -45,7 +45,10 @@ multiboot1:
 	.long MULTIBOOT1_HEADER, MULTIBOOT1_FLAGS, -(MULTIBOOT1_HEADER + MULTIBOOT1_FLAGS)
 	.long PHYS(multiboot1), PHYS(image_start), PHYS(data_end), PHYS(image_end), PHYS(entry_32)
 
-	/* A tag: type, flags (1: the loader may ignore it), size, contents; at multiples of 8. */
+	/*
+	 * A tag: type, flags (1: the loader may ignore it), size, contents; at multiples of 8. None asks for a framebuffer:
+	 * GRUB would leave text mode for it on a BIOS, and UEFI has one anyhow.
+	 */
 	.balign 8
 multiboot2:
 	.long MULTIBOOT2_HEADER, 0, multiboot2_end - multiboot2
@@ -53,9 +56,6 @@ multiboot2:
 	.word 1, 1 /* information wanted: command line, modules, memory, framebuffer, ACPI, EFI */
 	.long 8 + 4 * 10
 	.long 1, 3, 4, 6, 8, 12, 14, 15, 18, 20
-	.word 5, 1 /* framebuffer, of any size and depth */
-	.long 20, 0, 0, 0
-	.balign 8
 	.word 6, 1 /* modules on page boundaries */
 	.long 8
 	.word 7, 1 /* leave EFI boot services running */

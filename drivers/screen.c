@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The screen. Text goes into a grid of characters in RAM; what differs from the grid that was drawn last is drawn.
- * Reading video memory is slow and drawing pixels is not cheap, so a framebuffer scrolls by a quarter of its height at
- * a time.
+ * Video memory is slow to read and drawing is not cheap, so it scrolls by a quarter of its height at a time.
  */
 #include "drivers/screen.h"
 
@@ -24,6 +23,14 @@ struct psf2 {
 #define PSF1_MAGIC 0x0436
 #define PSF2_MAGIC 0x864ab572
 
+struct unaligned {
+	u64 val;
+} PACKED;
+
+struct unaligned32 {
+	u32 val;
+} PACKED;
+
 enum escape { ESC_NONE, ESC_SEEN, ESC_CSI };
 
 /* All under the console's lock, once open. */
@@ -33,30 +40,47 @@ static struct screen {
 	volatile u8 *va;
 	const u8 *glyphs;
 	u32 glyph_size, width, height; /* of one character, bytes and pixels */
-	u32 bytes, colour;             /* of one pixel */
+	u32 bytes;                     /* of one pixel */
+	u64 four[16][2];               /* what draw_four draws */
 	u32 cols, rows, x, y;
 	u32 first_dirty, end_dirty; /* rows that may differ from what is drawn */
 	enum escape escape;
 	char cell[MAX_ROWS][MAX_COLS], drawn[MAX_ROWS][MAX_COLS];
 } screen;
 
+/* Pixels go four at a time, as the bits of half a byte of a glyph: 8, 12 or 16 bytes. */
+static void draw_four(const struct screen *s, volatile u8 *p, unsigned bits)
+{
+	const u64 *four = s->four[bits];
+
+	((volatile struct unaligned *)p)->val = four[0];
+	if (s->bytes == 4)
+		((volatile struct unaligned *)p)[1].val = four[1];
+	else if (s->bytes == 3)
+		((volatile struct unaligned32 *)p)[2].val = (u32)four[1];
+}
+
 static void draw_glyph_row(const struct screen *s, volatile u8 *p, const u8 *bits)
 {
-	for (u32 x = 0; x < s->width; x++) {
-		u32 pixel = bits[x / 8] << x % 8 & 0x80 ? s->colour : 0;
-
-		switch (s->bytes) {
-		case 4:
-			((volatile u32 *)p)[x] = pixel;
-			break;
-		case 2:
-			((volatile u16 *)p)[x] = (u16)pixel;
-			break;
-		default:
-			for (unsigned i = 0; i < 3; i++)
-				p[x * 3 + i] = (u8)(pixel >> 8 * i);
-		}
+	for (u32 x = 0; x < s->width; x += 8, bits++) {
+		draw_four(s, p, *bits >> 4);
+		p += s->bytes * 4;
+		if (x + 4 < s->width)
+			draw_four(s, p, *bits & 0xf);
+		p += s->bytes * 4;
 	}
+}
+
+static void make_pixels(struct screen *s, u32 colour)
+{
+	u8 *p = (u8 *)s->four;
+
+	for (unsigned bits = 0; bits < 16; bits++)
+		for (unsigned i = 0; i < 4 * s->bytes; i++) {
+			bool set = bits & (8u >> i / s->bytes);
+
+			p[bits * sizeof(s->four[0]) + i] = set ? (u8)(colour >> i % s->bytes * 8) : 0;
+		}
 }
 
 static void draw_cell(const struct screen *s, u32 x, u32 y, char c)
@@ -94,7 +118,7 @@ static void mark_dirty(struct screen *s, u32 first, u32 end)
 
 static void scroll(struct screen *s)
 {
-	u32 step = s->fb.text ? 1 : MAX(s->rows / 4, 1u);
+	u32 step = s->rows / 4;
 
 	memmove(s->cell[0], s->cell[step], (s->rows - step) * sizeof(s->cell[0]));
 	memset(s->cell[s->rows - step], ' ', step * sizeof(s->cell[0]));
@@ -186,7 +210,7 @@ static bool open_font(struct screen *s)
 		return false;
 	}
 	s->glyphs = font_start + header;
-	return glyphs >= 128 && s->width && s->width <= 64 && s->height && s->height <= 64 &&
+	return glyphs >= 128 && s->width && s->width <= 64 && s->width % 4 == 0 && s->height && s->height <= 64 &&
 	       s->glyph_size >= s->height * ((s->width + 7) / 8) && header + 128ull * s->glyph_size <= size;
 }
 
@@ -196,15 +220,15 @@ static bool open_graphics(struct screen *s)
 {
 	const struct framebuffer *fb = &s->fb;
 
+	u32 colour = grey_part(fb->red_pos, fb->red_size) | grey_part(fb->green_pos, fb->green_size) |
+		     grey_part(fb->blue_pos, fb->blue_size);
+
 	s->bytes = (fb->bpp + 7) / 8;
-	s->colour = grey_part(fb->red_pos, fb->red_size) | grey_part(fb->green_pos, fb->green_size) |
-		    grey_part(fb->blue_pos, fb->blue_size);
-	if (s->bytes < 2 || s->bytes > 4 || fb->pitch < fb->width * (u64)s->bytes || !s->colour || !open_font(s))
+	if (s->bytes < 2 || s->bytes > 4 || fb->pitch < fb->width * (u64)s->bytes || !colour || !open_font(s))
 		return false;
-	/* Dword stores: rows are padded to them in every mode that has 4-byte pixels. */
-	for (u32 y = 0; y < fb->height; y++)
-		for (u32 x = 0; x < fb->width * s->bytes / 4; x++)
-			((volatile u32 *)(s->va + (u64)y * fb->pitch))[x] = 0;
+	make_pixels(s, colour);
+	for (u64 i = 0, n = (u64)fb->pitch * fb->height / 8; i < n; i++)
+		((volatile struct unaligned *)s->va)[i].val = 0;
 	return true;
 }
 
