@@ -150,7 +150,9 @@ static inline u64 xgetbv(u32 n)
 
 #define MSR_TSC            0x10
 #define MSR_APIC_BASE      0x1bu
+#define MSR_MCG_CAP        0x179
 #define MSR_PAT            0x277
+#define MSR_MC0_STATUS     0x401
 #define MSR_TSC_DEADLINE   0x6e0u
 #define MSR_X2APIC         0x800
 #define MSR_EFER           0xc0000080u

@@ -13,7 +13,7 @@
 #include "lib/print.h"
 #include "mm/hostmap.h"
 
-enum { TRAP_DF = 8, TRAP_PF = 14, TRACE_MAX = 24, CODE_BYTES = 16 };
+enum { TRAP_DF = 8, TRAP_PF = 14, TRAP_MC = 18, TRACE_MAX = 24, CODE_BYTES = 16 };
 
 extern const char text_start[], text_end[], data_start[], image_end[];
 
@@ -148,6 +148,17 @@ static void log_code(u64 rip)
 	log("code%s\n", text);
 }
 
+/* The error banks that hold something (SDM 3B 16.3.2). */
+static void log_machine_check(void)
+{
+	u64 cap = 0, status;
+
+	rdmsr_safe(MSR_MCG_CAP, &cap);
+	for (u32 bank = 0; bank < (cap & 0xff); bank++)
+		if (rdmsr_safe(MSR_MC0_STATUS + 4 * bank, &status) == 0 && status >> 63)
+			log("machine check bank %u: status %016lx\n", bank, status);
+}
+
 /* What an address that faulted says about the cause. */
 static const char *address_hint(const struct trap_frame *f, u64 cr2)
 {
@@ -166,6 +177,8 @@ void fault_report(const struct trap_frame *f)
 	    offset, f->error, address_hint(f, cr2));
 	if (f->vector == TRAP_PF)
 		log("%s %016lx\n", f->error & BIT(4) ? "executing" : f->error & BIT(1) ? "writing" : "reading", cr2);
+	if (f->vector == TRAP_MC)
+		log_machine_check();
 	log_registers(f);
 	log_code(f->rip);
 	report_end(f->rip, f->bp);

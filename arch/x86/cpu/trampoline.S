@@ -32,7 +32,8 @@ trampoline_64:
 	movq tramp_stack(%rip), %rsp
 	movq tramp_pcpu(%rip), %rdi
 	xorl %ebp, %ebp
-	call *tramp_entry(%rip)
+	pushq $0			/* where back traces end */
+	jmp *tramp_entry(%rip)
 
 	.balign 8
 trampoline_args:
