@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guest's CPUID: the host's, through lists of what a guest may use. A bit that is not on a list is hidden, so that
+ * a newer CPU brings no feature whose state is not switched or whose MSRs are not there. Also what differs from the
+ * host: topology (each vCPU a core of its own in one package), local APIC, XSAVE sizes, the hypervisor's own leaves.
+ */
+#include "arch/x86/hvm/exit.h"
+#include "lib/bits.h"
+#include "lib/string.h"
+
+enum { EAX, EBX, ECX, EDX };
+
+#define HYPERVISOR_LEAF 0x40000000u
+#define TIMING_LEAF     0x40000010u
+#define APIC_TIMER_KHZ  (LAPIC_TIMER_HZ / 1000)
+#define XSAVE_LEGACY    576u /* x87, SSE and the XSAVE header */
+
+/* SSE3 PCLMUL | SSSE3 | FMA CX16 | PCID | SSE4.1 4.2 | MOVBE POPCNT | AES XSAVE | AVX F16C RDRAND */
+#define F1_ECX \
+	(BITS(1, 0) | BIT(9) | BITS(13, 12) | BIT(17) | BITS(20, 19) | BITS(23, 22) | BITS(26, 25) | BITS(30, 28))
+#define F1_ECX_X2APIC     BIT(21)
+#define F1_ECX_DEADLINE   BIT(24)
+#define F1_ECX_OSXSAVE    BIT(27)
+#define F1_ECX_HYPERVISOR BIT(31)
+/* All but PSN, DS and ACPI (thermal), bits 18, 21, 22; and but APIC and HTT, which are set by what the guest has. */
+#define F1_EDX_COMMON (BITS(8, 0) | BITS(17, 11))
+#define F1_EDX        (F1_EDX_COMMON | BIT(19) | BITS(27, 23))
+#define F1_EDX_APIC   BIT(9)
+#define F1_EDX_HTT    BIT(28)
+/* FSGSBASE BMI1 | AVX2 FDP SMEP BMI2 ERMS INVPCID | FCS | AVX512F DQ RDSEED ADX SMAP IFMA | CLFLUSHOPT CLWB | the rest
+ */
+#define F7_EBX (BIT(0) | BIT(3) | BITS(10, 5) | BIT(13) | BITS(21, 16) | BITS(24, 23) | BITS(31, 26))
+/* VBMI UMIP | VBMI2 | GFNI VAES VPCLMUL VNNI BITALG | VPOPCNTDQ | RDPID */
+#define F7_ECX (BITS(2, 1) | BIT(6) | BITS(12, 8) | BIT(14) | BIT(22))
+/* 4VNNIW 4FMAPS FSRM | VP2INTERSECT | MD_CLEAR | SERIALIZE | AVX512-FP16 */
+#define F7_EDX   (BITS(4, 2) | BIT(8) | BIT(10) | BIT(14) | BIT(23))
+#define F7_1_EAX (BITS(5, 4) | BITS(12, 10)) /* AVX-VNNI BF16 | fast short REP */
+#define F6_ARAT  BIT(2)
+#define FD_1_EAX BITS(2, 0) /* XSAVEOPT XSAVEC XGETBV1; XSAVES has a state MSR */
+/* LAHF | CR8 ABM SSE4A misaligned-SSE 3DNow-prefetch | XOP | FMA4 | TBM */
+#define X1_ECX        (BIT(0) | BITS(8, 4) | BIT(11) | BIT(16) | BIT(21))
+#define X1_ECX_CMP    BIT(1)
+#define X1_EDX        (F1_EDX_COMMON | BIT(20) | BITS(27, 22) | BITS(31, 29)) /* NX | MMXEXT .. RDTSCP | LM 3DNow */
+#define X7_EDX_TSC    BIT(8)
+#define X8_EBX        (BIT(0) | BIT(2) | BIT(9)) /* CLZERO | XSAVEERPTR | WBNOINVD */
+#define VIRT_BITS     48
+#define MAX_BASIC     0xdu
+#define MAX_BASIC_TSC 0x15u
+#define MAX_EXT       0x8000001eu
+
+static unsigned log2_up(unsigned n) { return n <= 1 ? 0 : bit_high(n - 1) + 1; }
+
+unsigned guest_phys_bits(const struct vcpu *v) { return MIN(hvm_host.phys_bits, v->vm->p2m.width); }
+
+static void leaf_features(struct vcpu *v, u32 r[4])
+{
+	unsigned n = v->vm->vcpus;
+
+	r[EBX] = (r[EBX] & 0xffff) | MIN(1u << log2_up(n), 128u) << 16 | (v->index & 0xff) << 24;
+	r[ECX] = (r[ECX] & F1_ECX) | F1_ECX_X2APIC | F1_ECX_DEADLINE | F1_ECX_HYPERVISOR;
+	if (!hvm_host.xcr0_mask)
+		r[ECX] &= ~(u32)(BIT(26) | BITS(29, 28) | BIT(12)); /* what needs XSAVE */
+	if (hvm->get(v, REG_CR4) & CR4_OSXSAVE)
+		r[ECX] |= F1_ECX_OSXSAVE;
+	r[EDX] &= F1_EDX;
+	if (v->lapic.base & LAPIC_BASE_ENABLE)
+		r[EDX] |= F1_EDX_APIC;
+	if (n > 1)
+		r[EDX] |= F1_EDX_HTT;
+}
+
+/* Intel's cache parameters: caches below level 3 are private, the others everybody's. */
+static void leaf_cache(struct vcpu *v, u32 r[4])
+{
+	unsigned shift = log2_up(v->vm->vcpus), level = r[EAX] >> 5 & 7;
+
+	if ((r[EAX] & 0x1f) == 0)
+		return;
+	r[EAX] &= BITS(13, 0);
+	r[EAX] |= (MIN(1u << shift, 64u) - 1) << 26;
+	if (level >= 3)
+		r[EAX] |= ((1u << shift) - 1) << 14;
+}
+
+static void leaf_extended(u32 sub, u32 r[4])
+{
+	if (sub == 0) {
+		r[EAX] = MIN(r[EAX], 1u);
+		r[EBX] &= F7_EBX;
+		r[ECX] &= F7_ECX;
+		r[EDX] &= F7_EDX;
+	} else {
+		r[EAX] = sub == 1 ? r[EAX] & F7_1_EAX : 0;
+		r[EBX] = r[ECX] = r[EDX] = 0;
+	}
+}
+
+static void leaf_topology(struct vcpu *v, u32 sub, u32 r[4])
+{
+	memset(r, 0, 4 * sizeof(u32));
+	r[ECX] = sub & 0xff;
+	r[EDX] = v->index;
+	if (sub == 0) { /* threads of a core */
+		r[EBX] = 1;
+		r[ECX] |= 1 << 8;
+	} else if (sub == 1) { /* cores of the package */
+		r[EAX] = log2_up(v->vm->vcpus);
+		r[EBX] = v->vm->vcpus;
+		r[ECX] |= 2 << 8;
+	}
+}
+
+/* Bytes of an XSAVE area with these components: where the last one ends, or their sum when compacted. */
+static u32 xsave_size(u64 mask, bool compacted)
+{
+	u32 end = XSAVE_LEGACY, c[4];
+
+	for (mask &= ~3ull; mask; mask &= mask - 1) {
+		hvm_host.cpuid(0xd, bit_low(mask), c);
+		if (compacted)
+			end = (c[ECX] & 2 ? ROUND_UP(end, 64) : end) + c[EAX];
+		else
+			end = MAX(end, c[EBX] + c[EAX]);
+	}
+	return end;
+}
+
+static void leaf_xsave(struct vcpu *v, u32 sub, u32 r[4])
+{
+	u64 all = hvm_host.xcr0_mask;
+
+	if (sub == 0 && all) {
+		r[EAX] = (u32)all;
+		r[EBX] = xsave_size(hvm->get(v, REG_XCR0), false);
+		r[ECX] = xsave_size(all, false);
+		r[EDX] = (u32)(all >> 32);
+	} else if (sub == 1 && all) {
+		r[EAX] &= FD_1_EAX;
+		r[EBX] = r[EAX] & 2 ? xsave_size(hvm->get(v, REG_XCR0), true) : 0;
+		r[ECX] = r[EDX] = 0;
+	} else if (sub < 2 || sub > 63 || !(all & BIT(sub))) {
+		memset(r, 0, 4 * sizeof(u32));
+	}
+}
+
+/* Basic leaves. Those without a case are as the host's: brand index, caches. */
+static void basic(struct vcpu *v, u32 leaf, u32 sub, u32 r[4])
+{
+	switch (leaf) {
+	case 0:
+		r[EAX] = hvm_host.amd ? MIN(r[EAX], MAX_BASIC) : MAX_BASIC_TSC;
+		break;
+	case 1:
+		leaf_features(v, r);
+		break;
+	case 2:
+		break;
+	case 4:
+		leaf_cache(v, r);
+		break;
+	case 6:
+		memset(r, 0, 4 * sizeof(u32));
+		r[EAX] = F6_ARAT;
+		break;
+	case 7:
+		leaf_extended(sub, r);
+		break;
+	case 0xb:
+		leaf_topology(v, sub, r);
+		break;
+	case 0xd:
+		leaf_xsave(v, sub, r);
+		break;
+	case 0x15: /* TSC = crystal * EBX / EAX, with the crystal that the local APIC's timer has */
+		r[EAX] = APIC_TIMER_KHZ;
+		r[EBX] = v->vm->clock.tsc_khz;
+		r[ECX] = LAPIC_TIMER_HZ;
+		r[EDX] = 0;
+		break;
+	default:
+		memset(r, 0, 4 * sizeof(u32));
+	}
+}
+
+static void leaf_sizes(struct vcpu *v, u32 r[4])
+{
+	unsigned n = v->vm->vcpus;
+
+	r[EAX] = guest_phys_bits(v) | MIN(r[EAX] >> 8 & 0xff, (u32)VIRT_BITS) << 8;
+	r[EBX] &= X8_EBX;
+	r[ECX] = hvm_host.amd ? (n - 1) | log2_up(n) << 12 : 0;
+	r[EDX] = 0;
+}
+
+static void extended(struct vcpu *v, u32 leaf, u32 r[4])
+{
+	switch (leaf) {
+	case 0x80000000:
+		r[EAX] = MIN(r[EAX], MAX_EXT);
+		break;
+	case 0x80000001:
+		r[ECX] &= X1_ECX;
+		if (hvm_host.amd && v->vm->vcpus > 1)
+			r[ECX] |= X1_ECX_CMP;
+		r[EDX] &= X1_EDX;
+		if (hvm_host.amd && (v->lapic.base & LAPIC_BASE_ENABLE))
+			r[EDX] |= F1_EDX_APIC;
+		break;
+	case 0x80000002:
+	case 0x80000003:
+	case 0x80000004:
+	case 0x80000005:
+	case 0x80000006:
+	case 0x80000019:
+	case 0x8000001a:
+		break; /* brand, caches and TLBs, widths: as the host's */
+	case 0x80000007:
+		r[EAX] = r[EBX] = r[ECX] = 0;
+		r[EDX] &= X7_EDX_TSC;
+		break;
+	case 0x80000008:
+		leaf_sizes(v, r);
+		break;
+	default:
+		memset(r, 0, 4 * sizeof(u32));
+	}
+}
+
+static void hypervisor(struct vcpu *v, u32 leaf, u32 r[4])
+{
+	memset(r, 0, 4 * sizeof(u32));
+	if (leaf == HYPERVISOR_LEAF) {
+		r[EAX] = TIMING_LEAF;
+		memcpy(&r[EBX], "CleaveCleave", 12);
+	} else if (leaf == TIMING_LEAF) {
+		r[EAX] = v->vm->clock.tsc_khz;
+		r[EBX] = APIC_TIMER_KHZ;
+	}
+}
+
+void guest_cpuid(struct vcpu *v, u32 leaf, u32 sub, u32 regs[4])
+{
+	if (leaf >> 16 == HYPERVISOR_LEAF >> 16) {
+		hypervisor(v, leaf, regs);
+		return;
+	}
+	hvm_host.cpuid(leaf, sub, regs);
+	if (leaf >> 16 == 0)
+		basic(v, leaf, sub, regs);
+	else if (leaf >> 16 == 0x8000)
+		extended(v, leaf, regs);
+	else
+		memset(regs, 0, 4 * sizeof(u32));
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/* Guest writes to control registers, with the checks of AMD APM vol. 2, 3.1 and Intel SDM vol. 3, 2.5. */
+#include "arch/x86/hvm/exit.h"
+#include "lib/bits.h"
+#include "lib/errno.h"
+
+#define CR0_VALID (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
+/* VME, PVI, TSD, DE below PSE; PCE between PGE and OSFXSR. */
+#define CR4_VALID                                                                                               \
+	(BITS(3, 0) | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | BIT(8) | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | \
+	 CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP)
+
+static int set_cr0(struct vcpu *v, u64 val)
+{
+	u64 old = hvm->get(v, REG_CR0), cr4 = hvm->get(v, REG_CR4), efer = hvm->get(v, REG_EFER);
+	struct segment cs;
+
+	val |= CR0_ET;
+	if ((val & ~CR0_VALID) || ((val & CR0_PG) && !(val & CR0_PE)) || ((val & CR0_NW) && !(val & CR0_CD)))
+		return -EINVAL;
+	if ((val ^ old) & CR0_PG) {
+		hvm->get_seg(v, SEG_CS, &cs);
+		if (val & CR0_PG) {
+			if ((efer & EFER_LME) && (!(cr4 & CR4_PAE) || (cs.attr & SEG_ATTR_L)))
+				return -EINVAL;
+			efer |= efer & EFER_LME ? EFER_LMA : 0;
+		} else {
+			if (vcpu_mode(v) == MODE_64 || (cr4 & CR4_PCIDE))
+				return -EINVAL;
+			efer &= ~EFER_LMA;
+		}
+		hvm->set(v, REG_EFER, efer);
+	}
+	hvm->set(v, REG_CR0, val);
+	hvm->flush(v);
+	return 0;
+}
+
+static int set_cr3(struct vcpu *v, u64 val)
+{
+	bool lma = hvm->get(v, REG_EFER) & EFER_LMA;
+
+	if (lma && (hvm->get(v, REG_CR4) & CR4_PCIDE))
+		val &= ~BIT(63); /* "keep the TLB": allowed, never necessary */
+	if (lma && (val >> guest_phys_bits(v)))
+		return -EINVAL;
+	hvm->set(v, REG_CR3, lma ? val : (u32)val);
+	hvm->flush(v);
+	return 0;
+}
+
+static int set_cr4(struct vcpu *v, u64 val)
+{
+	u64 old = hvm->get(v, REG_CR4);
+	bool lma = hvm->get(v, REG_EFER) & EFER_LMA;
+
+	if (val & ~CR4_VALID)
+		return -EINVAL;
+	if (lma && !(val & CR4_PAE))
+		return -EINVAL;
+	if ((val & ~old & CR4_PCIDE) && (!lma || (hvm->get(v, REG_CR3) & BITS(11, 0))))
+		return -EINVAL;
+	if ((val & CR4_OSXSAVE) && !hvm_host.xcr0_mask)
+		return -EINVAL;
+	hvm->set(v, REG_CR4, val);
+	hvm->flush(v);
+	return 0;
+}
+
+int guest_write_cr(struct vcpu *v, unsigned n, u64 val)
+{
+	switch (n) {
+	case 0:
+		return set_cr0(v, val);
+	case 2:
+		hvm->set(v, REG_CR2, val);
+		return 0;
+	case 3:
+		return set_cr3(v, val);
+	case 4:
+		return set_cr4(v, val);
+	case 8:
+		if (val > 15)
+			return -EINVAL;
+		lapic_set_cr8(&v->lapic, (u8)val);
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+#define XCR0_X87    BIT(0)
+#define XCR0_SSE    BIT(1)
+#define XCR0_AVX    BIT(2)
+#define XCR0_AVX512 BITS(7, 5)
+
+int guest_xsetbv(struct vcpu *v, u32 n, u64 val)
+{
+	if (n != 0 || (val & ~hvm_host.xcr0_mask) || !(val & XCR0_X87))
+		return -EINVAL;
+	if ((val & XCR0_AVX) && !(val & XCR0_SSE))
+		return -EINVAL;
+	if ((val & XCR0_AVX512) && ((val & XCR0_AVX512) != XCR0_AVX512 || !(val & XCR0_AVX)))
+		return -EINVAL;
+	hvm->set(v, REG_XCR0, val);
+	return 0;
+}

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: MIT */
+#include "arch/x86/hvm/exit.h"
+
+#include "lib/bits.h"
+#include "lib/errno.h"
+#include "lib/string.h"
+
+#define DR6_BS BIT(14)
+
+void insn_done(struct vcpu *v, unsigned len)
+{
+	u64 rip = v->regs.rip + len;
+
+	v->regs.rip = len && vcpu_mode(v) != MODE_64 ? (u32)rip : rip;
+	v->regs.rflags &= ~(u64)RFLAGS_RF;
+	hvm->set(v, REG_INT_SHADOW, 0);
+	if (v->regs.rflags & RFLAGS_TF) {
+		hvm->set(v, REG_DR6, hvm->get(v, REG_DR6) | DR6_BS);
+		vcpu_exception(v, VEC_DB, false, 0);
+	}
+}
+
+/* --- The length of an instruction that exited, where the CPU does not tell. */
+
+/* What each kind of exit looks like behind its prefixes. */
+static const struct {
+	u8 n, byte[3];
+} opcodes[EXIT_KINDS] = {
+	[EXIT_CPUID] = {2, {0x0f, 0xa2}},
+	[EXIT_HLT] = {1, {0xf4}},
+	[EXIT_MSR_READ] = {2, {0x0f, 0x32}},
+	[EXIT_MSR_WRITE] = {2, {0x0f, 0x30}},
+	[EXIT_HYPERCALL] = {3, {0x0f, 0x01, 0xd9}},
+	[EXIT_XSETBV] = {3, {0x0f, 0x01, 0xd1}},
+	[EXIT_INVD] = {2, {0x0f, 0x08}},
+	[EXIT_WBINVD] = {2, {0x0f, 0x09}},
+	[EXIT_PAUSE] = {1, {0x90}},
+};
+
+static bool is_prefix(u8 b, bool wide)
+{
+	switch (b) {
+	case 0x26:
+	case 0x2e:
+	case 0x36:
+	case 0x3e:
+	case 0x64:
+	case 0x65:
+	case 0x66:
+	case 0x67:
+	case 0xf2:
+	case 0xf3:
+		return true;
+	default:
+		return wide && (b & 0xf0) == 0x40;
+	}
+}
+
+/* The length, if the bytes are the instruction that exits so; else 0. */
+static unsigned match(unsigned kind, const u8 *b, unsigned n, bool wide)
+{
+	unsigned i = 0, len;
+
+	while (i < n && is_prefix(b[i], wide))
+		i++;
+	len = i + opcodes[kind].n;
+	return opcodes[kind].n && len <= n && memcmp(b + i, opcodes[kind].byte, opcodes[kind].n) == 0 ? len : 0;
+}
+
+static unsigned match_at(struct vcpu *v, unsigned kind, gpa_t gpa, bool wide)
+{
+	u8 b[INSN_MAX];
+
+	return p2m_read(&v->vm->p2m, gpa, b, sizeof(b)) ? 0 : match(kind, b, sizeof(b), wide);
+}
+
+/*
+ * 0: the bytes are not that instruction any more; the guest runs again and the CPU sees what they are now.
+ *
+ * Walking the guest's tables is most of the work, so the last page's translation is kept as a hint. It may be stale,
+ * for the guest changes its tables unseen, but it counts only if the right instruction is found there. That could go
+ * wrong only where two code pages have the same instruction at the same place, with different prefixes.
+ */
+static unsigned insn_length(struct vcpu *v, const struct vm_exit *x)
+{
+	bool wide = vcpu_mode(v) == MODE_64;
+	u64 cr3 = hvm->get(v, REG_CR3);
+	u8 b[INSN_MAX];
+	struct segment cs;
+	unsigned len, n = 0;
+	u32 error;
+	gva_t la, va;
+	gpa_t gpa;
+
+	if (x->insn_len)
+		return x->insn_len;
+	hvm->get_seg(v, SEG_CS, &cs);
+	la = wide ? v->regs.rip : (u32)(cs.base + v->regs.rip);
+	if ((la & ~PAGE_MASK) > PAGE_SIZE - INSN_MAX) {
+		guest_fetch(v, b, &n, &va, &error);
+		return match(x->kind, b, n, wide);
+	}
+	if (v->code.valid && v->code.cr3 == cr3 && v->code.gva == (la & PAGE_MASK)) {
+		len = match_at(v, x->kind, v->code.gpa | (la & ~PAGE_MASK), wide);
+		if (len)
+			return len;
+	}
+	if (guest_translate(v, la, PF_FETCH, &gpa, &error) < 0)
+		return 0;
+	v->code.cr3 = cr3;
+	v->code.gva = la & PAGE_MASK;
+	v->code.gpa = gpa & PAGE_MASK;
+	v->code.valid = true;
+	return match_at(v, x->kind, gpa, wide);
+}
+
+/* --- What the exits do. Those of one instruction know that insn_length is not 0 and leave rip to the dispatcher. */
+
+static void do_cpuid(struct vcpu *v)
+{
+	u64 *r = v->regs.r;
+	u32 out[4];
+
+	guest_cpuid(v, (u32)r[R_AX], (u32)r[R_CX], out);
+	r[R_AX] = out[0];
+	r[R_BX] = out[1];
+	r[R_CX] = out[2];
+	r[R_DX] = out[3];
+}
+
+static int do_msr(struct vcpu *v, bool write)
+{
+	u64 *r = v->regs.r, val = (u32)r[R_AX] | r[R_DX] << 32;
+	int err = write ? guest_wrmsr(v, (u32)r[R_CX], val) : guest_rdmsr(v, (u32)r[R_CX], &val);
+
+	if (!write && !err) {
+		r[R_AX] = (u32)val;
+		r[R_DX] = val >> 32;
+	}
+	return err;
+}
+
+static int do_xsetbv(struct vcpu *v)
+{
+	u64 *r = v->regs.r;
+
+	if (vcpu_cpl(v))
+		return -EINVAL;
+	return guest_xsetbv(v, (u32)r[R_CX], (u32)r[R_AX] | r[R_DX] << 32);
+}
+
+/*
+ * Whether no vCPU can ever run again: each waits with interrupts off, or for a SIPI, and nothing is on its way. Whoever
+ * sets its flag last sees the others'; who is woken clears it before it takes what woke it.
+ */
+static bool all_stuck(struct vcpu *v)
+{
+	struct vm *vm = v->vm;
+
+	(void)atomic_swap(&v->stuck, true);
+	for (unsigned i = 0; i < vm->vcpus; i++) {
+		struct vcpu *o = vm->vcpu[i];
+
+		if (!atomic_load(&o->stuck) && !atomic_load(&o->wait_sipi))
+			return false;
+		if (atomic_load(&o->lapic.events) || atomic_load(&o->nmi_pending))
+			return false;
+	}
+	return true;
+}
+
+/* A kernel that gave up ends in HLT with interrupts off on all its processors; so the guest ends and tells why. */
+static enum outcome do_hlt(struct vcpu *v)
+{
+	v->halted = true;
+	if (!(v->regs.rflags & RFLAGS_IF) && !v->event.valid && all_stuck(v)) {
+		vcpu_crash(v, "halted with interrupts off");
+		return OUT_STOP;
+	}
+	return OUT_BLOCK;
+}
+
+static enum outcome do_io(struct vcpu *v, const struct vm_exit *x)
+{
+	u64 *ax = &v->regs.r[R_AX];
+	u64 mask = ~0ull >> (64 - 8 * x->io.size);
+	u32 val = x->io.in ? 0 : (u32)(*ax & mask);
+
+	if (x->io.string || !x->insn_len)
+		return emulate(v);
+	guest_io(v, x->io.port, x->io.size, !x->io.in, &val);
+	if (x->io.in)
+		*ax = x->io.size == 4 ? val : (*ax & ~mask) | (val & mask);
+	insn_done(v, x->insn_len);
+	return OUT_RESUME;
+}
+
+static enum outcome crash(struct vcpu *v, const char *what, u64 where)
+{
+	vcpu_crash(v, "%s %lx", what, where);
+	return OUT_STOP;
+}
+
+static enum outcome do_npf(struct vcpu *v, const struct vm_exit *x)
+{
+	enum p2m_verdict verdict = p2m_fault(&v->vm->p2m, x->gpa, x->access);
+
+	v->exits[verdict == P2M_TO_MMIO ? EXIT_MMIO : EXIT_NPF]++;
+	switch (verdict) {
+	case P2M_RETRY:
+		return OUT_RESUME;
+	case P2M_TO_MMIO:
+		if (x->walk)
+			return crash(v, "page tables are not in RAM, but at", x->gpa);
+		if (v->event.valid)
+			return crash(v, "an interrupt or exception is delivered through a device at", x->gpa);
+		return emulate(v);
+	case P2M_DENY:
+		return crash(v, "executes from where no memory is, at", x->gpa);
+	default:
+		return crash(v, "no memory left for the page at", x->gpa);
+	}
+}
+
+/* Intercepted so that a guest cannot keep the CPU in an endless series of them (CVE-2015-5307, CVE-2015-8104). */
+static enum outcome do_exception(struct vcpu *v, const struct vm_exit *x)
+{
+	if (x->vector == VEC_MC)
+		return crash(v, "machine check at", v->regs.rip);
+	if (x->vector == VEC_PF)
+		hvm->set(v, REG_CR2, x->gva);
+	vcpu_exception(v, x->vector, x->has_error, x->error);
+	return OUT_RESUME;
+}
+
+/* One instruction, done or refused with #GP. Each returns 0 or -EINVAL. */
+static enum outcome do_insn(struct vcpu *v, const struct vm_exit *x)
+{
+	unsigned len = insn_length(v, x);
+	int err = 0;
+
+	if (!len)
+		return OUT_RESUME;
+	switch (x->kind) {
+	case EXIT_CPUID:
+		do_cpuid(v);
+		break;
+	case EXIT_MSR_READ:
+	case EXIT_MSR_WRITE:
+		err = do_msr(v, x->kind == EXIT_MSR_WRITE);
+		break;
+	case EXIT_XSETBV:
+		err = do_xsetbv(v);
+		break;
+	case EXIT_HYPERCALL: /* none are defined: RAX says so */
+		v->regs.r[R_AX] = (u64)-ENOSYS;
+		break;
+	default: /* HLT, INVD, WBINVD, PAUSE: over */
+		break;
+	}
+	if (err)
+		vcpu_exception(v, VEC_GP, true, 0);
+	else
+		insn_done(v, len);
+	return x->kind == EXIT_HLT ? do_hlt(v) : OUT_RESUME;
+}
+
+enum outcome exit_dispatch(struct vcpu *v, const struct vm_exit *x)
+{
+	if (x->kind != EXIT_NPF)
+		v->exits[x->kind]++;
+	switch (x->kind) {
+	case EXIT_INTERRUPT:
+	case EXIT_WINDOW:
+	case EXIT_NMI_WINDOW:
+		return OUT_RESUME;
+	case EXIT_CPUID:
+	case EXIT_HLT:
+	case EXIT_MSR_READ:
+	case EXIT_MSR_WRITE:
+	case EXIT_XSETBV:
+	case EXIT_HYPERCALL:
+	case EXIT_INVD:
+	case EXIT_WBINVD:
+	case EXIT_PAUSE:
+		return do_insn(v, x);
+	case EXIT_IO:
+		return do_io(v, x);
+	case EXIT_CR:
+		return emulate(v);
+	case EXIT_NPF:
+		return do_npf(v, x);
+	case EXIT_EXCEPTION:
+		return do_exception(v, x);
+	case EXIT_RDPMC: /* CPUID offers no counters */
+		vcpu_exception(v, VEC_GP, true, 0);
+		return OUT_RESUME;
+	case EXIT_VENDOR_OP:
+		vcpu_exception(v, VEC_UD, false, 0);
+		return OUT_RESUME;
+	case EXIT_TRIPLE:
+		vm_end(v->vm, END_RESET, "triple fault");
+		return OUT_STOP;
+	case EXIT_ERROR:
+		return crash(v, "the processor refuses the vCPU's state: code", x->code);
+	case EXIT_TASK:
+		return crash(v, "a task switch, at", v->regs.rip);
+	default:
+		return crash(v, "an exit that is not handled: code", x->code);
+	}
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The exit dispatcher: one switch that acts on the neutral exit record, whoever filled it. Pure; it reaches the
+ * hardware's guest state through hvm_ops, so that host tests drive it with a fake backend.
+ */
+#ifndef ARCH_X86_HVM_EXIT_H
+#define ARCH_X86_HVM_EXIT_H
+
+#include "arch/x86/cpu/cpu.h"
+#include "arch/x86/hvm/vcpu.h"
+#include "mm/gwalk.h"
+
+/* Exception vectors. */
+enum { VEC_DB = 1, VEC_UD = 6, VEC_DF = 8, VEC_SS = 12, VEC_GP = 13, VEC_PF = 14, VEC_AC = 17, VEC_MC = 18 };
+
+#define RFLAGS_FIXED 0x2u
+#define RFLAGS_TF    0x100u
+#define RFLAGS_IOPL  0x3000u
+#define RFLAGS_RF    0x10000u
+#define RFLAGS_VM    0x20000u
+
+/* The machine as the guest's CPUID and MSRs derive from it. Set once at boot, before the first guest. */
+struct hvm_host {
+	void (*cpuid)(u32 leaf, u32 sub, u32 regs[4]);
+	u64 xcr0_mask; /* what guests may set in XCR0; 0: no XSAVE */
+	u8 phys_bits;
+	bool amd;
+};
+extern struct hvm_host hvm_host;
+
+enum outcome {
+	OUT_RESUME, /* enter again */
+	OUT_BLOCK,  /* wait for an event */
+	OUT_STOP,   /* the vm has ended (vm_end was called) */
+};
+
+enum outcome exit_dispatch(struct vcpu *v, const struct vm_exit *x);
+
+/* What the guest's CPUID says for leaf and subleaf: host's values filtered. regs[4] = eax, ebx, ecx, edx. */
+void guest_cpuid(struct vcpu *v, u32 leaf, u32 sub, u32 regs[4]);
+/* The guest's MAXPHYADDR. */
+unsigned guest_phys_bits(const struct vcpu *v);
+/* Guest MSRs: 0, or -EINVAL for #GP. */
+int guest_rdmsr(struct vcpu *v, u32 msr, u64 *val);
+int guest_wrmsr(struct vcpu *v, u32 msr, u64 val);
+/* Writes to CR0, CR3, CR4, CR8, XCR0 with the checks of the manual: 0 or -EINVAL for #GP. */
+int guest_write_cr(struct vcpu *v, unsigned n, u64 val);
+int guest_xsetbv(struct vcpu *v, u32 n, u64 val);
+
+/*
+ * Emulates the instruction at rip (bytes from the exit or fetched). Used for MMIO, string I/O and what has no length.
+ */
+enum outcome emulate(struct vcpu *v);
+/* An instruction of that length was done for the guest: moves rip on, ends shadows, raises a single step's #DB. */
+void insn_done(struct vcpu *v, unsigned len);
+/* Port access on the guest's bus. val: in and out; reads are zero-extended. */
+void guest_io(struct vcpu *v, u16 port, unsigned size, bool write, u32 *val);
+
+unsigned vcpu_cpl(struct vcpu *v);
+enum gcpu_mode vcpu_mode(struct vcpu *v);
+/*
+ * Translates the guest's la for the access (PF_WRITE, PF_FETCH; the rest is added). 0; -EFAULT with *error for #PF;
+ * -EIO if its tables are not in RAM.
+ */
+int guest_translate(struct vcpu *v, gva_t la, u32 access, gpa_t *gpa, u32 *error);
+/*
+ * Fetches bytes at rip up to INSN_MAX: bytes[*n] and on, *n being how many are there (0 at first). 0; or why there are
+ * no more: as guest_translate at *fault_va, or -ENOENT if no RAM is there.
+ */
+int guest_fetch(struct vcpu *v, u8 *bytes, unsigned *n, gva_t *fault_va, u32 *error);
+
+#endif

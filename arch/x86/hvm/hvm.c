@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/* Choosing the backend, making vCPUs, and the registers that stay loaded across exits. */
+#include "arch/x86/hvm/hvm.h"
+
+#include "arch/x86/cpu/features.h"
+#include "arch/x86/cpu/time.h"
+#include "arch/x86/cpu/traps.h"
+#include "arch/x86/hvm/exit.h"
+#include "lib/errno.h"
+#include "lib/port.h"
+#include "lib/print.h"
+#include "lib/string.h"
+#include "mm/heap.h"
+
+#define XCR0_GUEST     (BITS(2, 0) | BITS(7, 5)) /* x87, SSE, AVX, AVX-512: what vcpu_load switches */
+#define XSAVE_MXCSR    24
+#define MXCSR_RESET    0x1f80u
+#define MTRR_DEF_WB    0xc06ull /* on, fixed ranges on, write-back, as firmware leaves them */
+#define MTRR_FIX_A0000 2        /* index of the one for the video memory, which is uncached */
+#define MTRR_ALL_WB    0x0606060606060606ull
+
+static void host_cpuid(u32 leaf, u32 sub, u32 regs[4])
+{
+	u32 max = leaf >> 31 ? cpu_features.max_ext_leaf : cpu_features.max_leaf;
+	struct cpuid_regs r = {0, 0, 0, 0};
+
+	if (leaf <= max)
+		r = cpuid(leaf, sub);
+	memcpy(regs, &r, sizeof(r));
+}
+
+int hvm_init(void)
+{
+	int err;
+
+	hvm_host.cpuid = host_cpuid;
+	hvm_host.xcr0_mask = cpu_has(FEAT_XSAVE) ? cpu_features.xcr0_mask & XCR0_GUEST : 0;
+	hvm_host.phys_bits = cpu_features.phys_bits;
+	hvm_host.amd = cpu_features.vendor == VENDOR_AMD || cpu_has(FEAT_SVM);
+	if (!cpu_has(FEAT_SVM)) {
+		log(cpu_has(FEAT_VMX)
+			    ? "hvm: this CPU has VMX (Intel), which this version does not use: an AMD CPU is needed\n"
+			    : "hvm: this CPU has neither SVM nor VMX, or an outer hypervisor hides it: "
+			      "enable nested virtualisation there\n");
+		return -ENODEV;
+	}
+	if (!cpu_has(FEAT_NPT)) {
+		log("hvm: this CPU has SVM without nested paging, and this version has no shadow pager\n");
+		return -ENODEV;
+	}
+	err = svm_ops.cpu_on();
+	if (err)
+		return err;
+	hvm = &svm_ops;
+	panic_vcpu_hook = vcpu_dump;
+	return 0;
+}
+
+int hvm_cpu_on(void) { return hvm ? hvm->cpu_on() : -ENODEV; }
+
+/* --- vCPUs. */
+
+static size_t xsave_bytes(void) { return ROUND_UP(MAX((size_t)cpu_features.xsave_size, (size_t)PAGE_SIZE), PAGE_SIZE); }
+
+/* The guest's TSC is 0 at the vm's start, by its own pCPU's counter. */
+static u64 tsc_offset(const struct vcpu *v)
+{
+	u64 here = time_ns_to_tsc(v->vm->clock.start_ns) + this_pcpu()->tsc_offset;
+
+	return pcpus[v->pcpu].tsc_offset - here;
+}
+
+int vcpu_create(struct vm *vm, unsigned index, unsigned pcpu, u32 weight, struct vcpu **out)
+{
+	struct vcpu *v = heap_alloc(sizeof(*v));
+	u32 mxcsr = MXCSR_RESET;
+
+	*out = NULL;
+	if (!v)
+		return -ENOMEM;
+	v->vm = vm;
+	v->index = index;
+	v->pcpu = pcpu;
+	v->xcr0 = 1;
+	v->xsave = heap_alloc(xsave_bytes());
+	if (!v->xsave || hvm->vcpu_init(v) < 0) {
+		heap_free(v->xsave, xsave_bytes());
+		heap_free(v, sizeof(*v));
+		return -ENOMEM;
+	}
+	memcpy((u8 *)v->xsave + XSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
+	v->mtrr_def_type = MTRR_DEF_WB;
+	for (unsigned i = 0; i < ARRAY_SIZE(v->mtrr_fix); i++)
+		v->mtrr_fix[i] = i == MTRR_FIX_A0000 ? 0 : MTRR_ALL_WB;
+	sched_ent_init(&v->sched, &pcpus[pcpu].runq, weight);
+	hvm->set(v, REG_TSC_OFFSET, tsc_offset(v));
+	vcpu_reset(v);
+	v->wait_sipi = index != 0;
+	*out = v;
+	return 0;
+}
+
+/*
+ * A wake-up that came late has its pCPU look at it once more. Nothing wakes it any more now, so that ends.
+ */
+static void wait_until_still(struct vcpu *v)
+{
+	if (v->pcpu == port_cpu())
+		sched_remove(&v->sched);
+	while (atomic_load(&v->sched.state) != SCHED_BLOCKED || atomic_load(&pcpus[v->pcpu].running) == v)
+		port_relax();
+}
+
+void vcpu_destroy(struct vcpu *v)
+{
+	if (!v)
+		return;
+	wait_until_still(v);
+	hvm->vcpu_free(v);
+	heap_free(v->xsave, xsave_bytes());
+	heap_free(v, sizeof(*v));
+}
+
+/* --- Registers that the hypervisor does not use. */
+
+static void fpu_save(struct vcpu *v)
+{
+	u64 mask = hvm_host.xcr0_mask;
+
+	if (!mask) {
+		__asm__ volatile("fxsave64 (%0)" ::"r"(v->xsave) : "memory");
+		return;
+	}
+	v->xcr0 = xgetbv(0) & mask;
+	xsetbv(0, mask);
+	__asm__ volatile("xsave64 (%0)" ::"r"(v->xsave), "a"((u32)mask), "d"((u32)(mask >> 32)) : "memory");
+}
+
+static void fpu_load(struct vcpu *v)
+{
+	u64 mask = hvm_host.xcr0_mask;
+
+	if (!mask) {
+		__asm__ volatile("fxrstor64 (%0)" ::"r"(v->xsave) : "memory");
+		return;
+	}
+	xsetbv(0, mask);
+	__asm__ volatile("xrstor64 (%0)" ::"r"(v->xsave), "a"((u32)mask), "d"((u32)(mask >> 32)) : "memory");
+	xsetbv(0, v->xcr0);
+}
+
+void vcpu_load(struct pcpu *p, struct vcpu *v)
+{
+	struct vcpu *old = p->loaded;
+
+	if (old) {
+		fpu_save(old);
+		old->dr[0] = read_dr0();
+		old->dr[1] = read_dr1();
+		old->dr[2] = read_dr2();
+		old->dr[3] = read_dr3();
+	}
+	fpu_load(v);
+	write_dr0(v->dr[0]);
+	write_dr1(v->dr[1]);
+	write_dr2(v->dr[2]);
+	write_dr3(v->dr[3]);
+	if (cpu_has(FEAT_RDTSCP))
+		wrmsr(MSR_TSC_AUX, v->tsc_aux);
+	p->loaded = v;
+}
+
+void vcpu_xmm(struct vcpu *v, unsigned n, void *val, bool write)
+{
+	u8 area[512] ALIGNED(16);
+	u8 *reg = area + 160 + 16 * n;
+
+	__asm__ volatile("fxsave64 %0" : "=m"(area));
+	if (!write) {
+		memcpy(val, reg, 16);
+		return;
+	}
+	memcpy(reg, val, 16);
+	__asm__ volatile("fxrstor64 %0" ::"m"(area));
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The run loop of a pCPU: pick, run until the vCPU waits, its slice ends or something else wants the pCPU, put back.
+ *
+ * No wake-up is lost: p->kicked is cleared before the queues are looked at, and looked at with interrupts off before
+ * the guest is entered or the pCPU halts; and an entity that was woken since it was picked is not blocked.
+ */
+#include "arch/x86/cpu/time.h"
+#include "arch/x86/hvm/hvm.h"
+#include "lib/bits.h"
+#include "lib/port.h"
+
+void (*hvm_poll)(void);
+
+/* The vCPU's last moment here. Whoever is last ends the vm, and touches neither of them afterwards. */
+static void leave(struct pcpu *p, struct vcpu *v)
+{
+	struct vm *vm = v->vm;
+
+	sched_remove(&v->sched);
+	atomic_store(&v->dead, true);
+	if (p->loaded == v)
+		p->loaded = NULL;
+	atomic_store(&p->running, NULL);
+	if (atomic_add(&vm->live, -1u) > 0)
+		return;
+	while (atomic_load(&vm->ending) != 2)
+		port_relax();
+	if (vm->ended)
+		vm->ended(vm);
+}
+
+static void run(struct pcpu *p, struct vcpu *v, u64 until)
+{
+	bool go;
+
+	atomic_store(&p->running, v);
+	do {
+		time_arm(MIN(until, atomic_load_relaxed(&p->timers.next)));
+		go = vcpu_run_once(v);
+	} while (go && !sched_resched(&p->runq) && !atomic_load_relaxed(&p->kicked));
+	sched_put(&v->sched, port_now(), !go);
+	if (atomic_load(&v->vm->ending) && !v->dead)
+		leave(p, v);
+	else
+		atomic_store(&p->running, NULL);
+}
+
+void hvm_loop(void)
+{
+	struct pcpu *p = this_pcpu();
+
+	for (;;) {
+		struct sched_ent *e;
+		u64 until, next;
+
+		(void)atomic_swap(&p->kicked, 0);
+		if (hvm_poll && p->id == 0)
+			hvm_poll();
+		next = timers_run(&p->timers, port_now());
+		e = sched_pick(&p->runq, port_now(), &until);
+		if (e)
+			run(p, container_of(e, struct vcpu, sched), until);
+		else
+			cpu_idle(next);
+	}
+}

@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The SVM backend (AMD APM vol. 2, chapter 15). It translates between struct vcpu and the VMCB, and holds no policy.
+ *
+ * Interrupts: a guest runs with V_INTR_MASKING, and the hypervisor enters with IF = 1 and GIF = 0. So a physical
+ * interrupt ends the guest whatever the guest's IF is, stays pending until STGI, and is then taken through our IDT.
+ *
+ * Translations: each pCPU hands out ASIDs in order. To forget a vCPU's translations is to give it the next one; when
+ * they run out, the whole TLB is flushed and a new generation begins.
+ *
+ * CR0, CR3, CR4 and DR accesses are not intercepted: nested paging keeps them harmless, and state of features that
+ * CPUID hides is not reachable or not worth an exit. EFER is: the hardware needs SVME there.
+ */
+#include "arch/x86/hvm/svm.h"
+
+#include "arch/x86/cpu/features.h"
+#include "arch/x86/cpu/traps.h"
+#include "arch/x86/hvm/exit.h"
+#include "arch/x86/hvm/hvm.h"
+#include "lib/errno.h"
+#include "lib/port.h"
+#include "lib/print.h"
+#include "lib/string.h"
+#include "mm/heap.h"
+#include "sched/kick.h"
+
+#define INTERCEPTS1                                                                                               \
+	(BIT(I1_INTR) | BIT(I1_NMI) | BIT(I1_INIT) | BIT(I1_RDPMC) | BIT(I1_CPUID) | BIT(I1_RSM) | BIT(I1_INVD) | \
+	 BIT(I1_HLT) | BIT(I1_INVLPGA) | BIT(I1_IOIO) | BIT(I1_MSR) | BIT(I1_SHUTDOWN))
+#define INTERCEPTS2                                                                                        \
+	(BIT(I2_VMRUN) | BIT(I2_VMMCALL) | BIT(I2_VMLOAD) | BIT(I2_VMSAVE) | BIT(I2_STGI) | BIT(I2_CLGI) | \
+	 BIT(I2_SKINIT) | BIT(I2_MONITOR) | BIT(I2_MWAIT) | BIT(I2_XSETBV) | BIT(I2_RDPRU))
+#define IOPM_SIZE  (3 * PAGE_SIZE)
+#define MSRPM_SIZE (2 * PAGE_SIZE)
+
+struct svm {
+	struct vmcb *vmcb;
+	hpa_t pa;
+	u64 asid_gen; /* of its pCPU when its ASID was given; 0: needs a new one */
+	u64 iret_rip;
+	bool iret_seen; /* an NMI handler is at its IRET, iret_rip: NMIs are open once that has been left */
+};
+
+/* Each is its pCPU's own. */
+static struct svm_cpu {
+	struct vmcb *host;
+	void *save_area;
+	u64 asid_gen;
+	u32 asid;
+} cpus[MAX_PCPUS];
+
+static u8 *iopm, *msrpm; /* all guests' alike; written once at boot */
+
+static struct svm *svm_of(const struct vcpu *v) { return v->arch; }
+static void clgi(void) { __asm__ volatile("clgi" ::: "memory"); }
+static void stgi(void) { __asm__ volatile("stgi" ::: "memory"); }
+
+/* --- Turning it on. */
+
+/* Two bits an MSR: read, write. A set bit exits. */
+static void msrpm_open(u32 msr, bool read, bool write)
+{
+	u32 block = msr >= 0xc0010000 ? 2 : msr >= 0xc0000000 ? 1 : 0;
+	u32 bit = (block * 0x2000 + (msr & 0x1fff)) * 2;
+
+	if (read)
+		msrpm[bit / 8] &= (u8) ~(1u << bit % 8);
+	if (write)
+		msrpm[bit / 8] &= (u8) ~(2u << bit % 8);
+}
+
+static int maps_init(void)
+{
+	static const u32 open[] = {MSR_STAR,    MSR_LSTAR,   MSR_CSTAR,          MSR_SFMASK,
+				   MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, 0x174 /* SYSENTER */,
+				   0x175,       0x176};
+
+	iopm = heap_alloc(IOPM_SIZE);
+	msrpm = heap_alloc(MSRPM_SIZE);
+	if (!iopm || !msrpm)
+		return -ENOMEM;
+	memset(iopm, 0xff, IOPM_SIZE);
+	memset(msrpm, 0xff, MSRPM_SIZE);
+	for (unsigned i = 0; i < ARRAY_SIZE(open); i++)
+		msrpm_open(open[i], true, true);
+	msrpm_open(MSR_TSC, true, false);
+	if (cpu_has(FEAT_RDTSCP))
+		msrpm_open(MSR_TSC_AUX, true, false);
+	return 0;
+}
+
+static int svm_cpu_on(void)
+{
+	struct svm_cpu *c = &cpus[port_cpu()];
+	u64 vm_cr = 0;
+
+	if (rdmsr_safe(MSR_VM_CR, &vm_cr) == 0 && (vm_cr & VM_CR_SVMDIS) && !(vm_cr & VM_CR_LOCK)) {
+		wrmsr_safe(MSR_VM_CR, vm_cr & ~VM_CR_SVMDIS);
+		rdmsr_safe(MSR_VM_CR, &vm_cr);
+	}
+	if (vm_cr & VM_CR_SVMDIS) {
+		log("hvm: SVM is switched off by the firmware: enable SVM (AMD-V) in the firmware's set-up\n");
+		return -ENODEV;
+	}
+	if (!msrpm && maps_init() < 0)
+		return -ENOMEM;
+	if (!c->host)
+		c->host = heap_alloc(PAGE_SIZE);
+	if (!c->save_area)
+		c->save_area = heap_alloc(PAGE_SIZE);
+	if (!c->host || !c->save_area)
+		return -ENOMEM;
+	c->asid_gen = 1;
+	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
+	wrmsr(MSR_VM_HSAVE_PA, port_phys(c->save_area));
+	__asm__ volatile("vmsave %0" ::"a"(port_phys(c->host)) : "memory");
+	return 0;
+}
+
+static void svm_cpu_off(void) { wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_SVME); }
+
+static int svm_vcpu_init(struct vcpu *v)
+{
+	struct svm *s = heap_alloc(sizeof(*s));
+	struct vmcb *b = heap_alloc(PAGE_SIZE);
+
+	if (!s || !b) {
+		heap_free(s, sizeof(*s));
+		heap_free(b, PAGE_SIZE);
+		return -ENOMEM;
+	}
+	s->vmcb = b;
+	s->pa = port_phys(b);
+	v->arch = s;
+	b->intercept1 = INTERCEPTS1;
+	b->intercept2 = INTERCEPTS2;
+	b->intercept_exceptions = BIT(VEC_DB) | BIT(VEC_AC) | BIT(VEC_MC);
+	b->iopm = port_phys(iopm);
+	b->msrpm = port_phys(msrpm);
+	b->np_enable = 1;
+	b->n_cr3 = mfn_to_hpa(v->vm->p2m.pt.root);
+	b->efer = EFER_SVME;
+	return 0;
+}
+
+static void svm_vcpu_free(struct vcpu *v)
+{
+	struct svm *s = svm_of(v);
+
+	if (!s)
+		return;
+	heap_free(s->vmcb, PAGE_SIZE);
+	heap_free(s, sizeof(*s));
+	v->arch = NULL;
+}
+
+/* --- Guest state. */
+
+static u64 *field(struct vmcb *b, enum vreg r)
+{
+	switch (r) {
+	case REG_CR0:
+		return &b->cr0;
+	case REG_CR2:
+		return &b->cr2;
+	case REG_CR3:
+		return &b->cr3;
+	case REG_CR4:
+		return &b->cr4;
+	case REG_DR6:
+		return &b->dr6;
+	case REG_DR7:
+		return &b->dr7;
+	case REG_PAT:
+		return &b->pat;
+	case REG_STAR:
+		return &b->star;
+	case REG_LSTAR:
+		return &b->lstar;
+	case REG_CSTAR:
+		return &b->cstar;
+	case REG_SFMASK:
+		return &b->sfmask;
+	case REG_KERNEL_GS_BASE:
+		return &b->kernel_gs_base;
+	case REG_SYSENTER_CS:
+		return &b->sysenter_cs;
+	case REG_SYSENTER_ESP:
+		return &b->sysenter_esp;
+	case REG_SYSENTER_EIP:
+		return &b->sysenter_eip;
+	case REG_GDTR_BASE:
+		return &b->seg[VMCB_GDTR].base;
+	case REG_IDTR_BASE:
+		return &b->seg[VMCB_IDTR].base;
+	case REG_TSC_OFFSET:
+		return &b->tsc_offset;
+	default:
+		return NULL;
+	}
+}
+
+static bool loaded(const struct vcpu *v) { return this_pcpu()->loaded == v; }
+
+static u64 svm_get(struct vcpu *v, enum vreg r)
+{
+	struct vmcb *b = svm_of(v)->vmcb;
+
+	switch (r) {
+	case REG_EFER:
+		return b->efer & ~EFER_SVME;
+	case REG_GDTR_LIMIT:
+		return b->seg[VMCB_GDTR].limit;
+	case REG_IDTR_LIMIT:
+		return b->seg[VMCB_IDTR].limit;
+	case REG_INT_SHADOW:
+		return b->int_shadow & SHADOW;
+	case REG_TSC:
+		return rdtsc() + b->tsc_offset;
+	case REG_TSC_AUX:
+		return v->tsc_aux;
+	case REG_XCR0: /* changes without an exit on some implementations */
+		return loaded(v) && hvm_host.xcr0_mask ? xgetbv(0) : v->xcr0;
+	default:
+		return *field(b, r);
+	}
+}
+
+static void svm_set(struct vcpu *v, enum vreg r, u64 val)
+{
+	struct vmcb *b = svm_of(v)->vmcb;
+
+	switch (r) {
+	case REG_EFER:
+		b->efer = val | EFER_SVME;
+		break;
+	case REG_GDTR_LIMIT:
+		b->seg[VMCB_GDTR].limit = (u32)val;
+		break;
+	case REG_IDTR_LIMIT:
+		b->seg[VMCB_IDTR].limit = (u32)val;
+		break;
+	case REG_INT_SHADOW:
+		b->int_shadow = val;
+		break;
+	case REG_TSC_AUX:
+		v->tsc_aux = val;
+		if (loaded(v))
+			wrmsr(MSR_TSC_AUX, val);
+		break;
+	case REG_XCR0:
+		v->xcr0 = val;
+		if (loaded(v))
+			xsetbv(0, val);
+		break;
+	default:
+		*field(b, r) = val;
+	}
+}
+
+static struct vmcb_seg *segment(struct vcpu *v, enum seg s)
+{
+	return &svm_of(v)->vmcb->seg[s == SEG_LDTR ? VMCB_LDTR : s == SEG_TR ? VMCB_TR : (int)s];
+}
+
+/* The CPL has a field of its own; for everyone else it is the DPL of SS. */
+static void svm_get_seg(struct vcpu *v, enum seg s, struct segment *out)
+{
+	struct vmcb_seg *in = segment(v, s);
+
+	*out = (struct segment){in->base, in->limit, in->sel, in->attr};
+	if (s == SEG_SS)
+		out->attr = (u16)((out->attr & ~0x60) | svm_of(v)->vmcb->cpl << 5);
+}
+
+static void svm_set_seg(struct vcpu *v, enum seg s, const struct segment *in)
+{
+	*segment(v, s) = (struct vmcb_seg){in->sel, in->attr, in->limit, in->base};
+	if (s == SEG_SS)
+		svm_of(v)->vmcb->cpl = SEG_ATTR_DPL(in->attr);
+}
+
+static void svm_flush(struct vcpu *v) { svm_of(v)->asid_gen = 0; }
+
+/*
+ * A virtual interrupt that is intercepted is the window: it is pending, above any priority, and exits when it could be
+ * taken. An NMI handler's end is seen by intercepting IRET, and the window is then the first moment with IF set, which
+ * an interrupted context mostly has.
+ */
+static void svm_window(struct vcpu *v, bool intr, bool nmi)
+{
+	struct svm *s = svm_of(v);
+	struct vmcb *b = s->vmcb;
+
+	if (nmi && v->nmi_blocked)
+		nmi = s->iret_seen && !(v->regs.rflags & RFLAGS_IF);
+	b->vintr = VINTR_MASKING;
+	b->intercept1 = INTERCEPTS1;
+	if (intr || nmi) {
+		b->vintr |= VINTR_IRQ | VINTR_PRIO | VINTR_IGNORE_TPR;
+		b->intercept1 |= (u32)BIT(I1_VINTR);
+	}
+	if (v->nmi_blocked && !s->iret_seen)
+		b->intercept1 |= (u32)BIT(I1_IRET);
+}
+
+/* --- Entry and exit. */
+
+static u64 encode_event(const struct vm_event *e)
+{
+	return EVENT_VALID | e->vector | (u64)e->type << 8 | (e->has_error ? EVENT_ERROR | (u64)e->error << 32 : 0);
+}
+
+/* What the exit interrupted is to be injected again; but INT n, INT3 and INTO are run again, for rip is still there. */
+static void decode_event(u64 info, struct vm_event *e)
+{
+	*e = (struct vm_event){.valid = info & EVENT_VALID, .type = info >> 8 & 7, .vector = (u8)info};
+	e->has_error = info & EVENT_ERROR;
+	e->error = info >> 32;
+	if (e->type == EVENT_SOFT || (e->type == EVENT_EXCEPTION && (e->vector == 3 || e->vector == 4)))
+		e->valid = false;
+}
+
+/* With GIF clear: a flush that is asked for later ends the guest by its interrupt before it is waited for. */
+static void choose_asid(struct vcpu *v, struct pcpu *p, struct svm_cpu *c)
+{
+	struct svm *s = svm_of(v);
+	struct vmcb *b = s->vmcb;
+
+	b->tlb_control = 0;
+	if (s->asid_gen == c->asid_gen && v->flush_gen == atomic_load(&p->flush_gen))
+		return;
+	atomic_or(&v->vm->p2m.pcpus, BIT(p->id)); /* flushes include us from here; then look for earlier ones */
+	v->flush_gen = atomic_load(&p->flush_gen);
+	if (++c->asid >= cpu_features.svm_asids) {
+		c->asid = 1;
+		c->asid_gen++;
+		b->tlb_control = TLB_FLUSH_ALL;
+	}
+	b->asid = c->asid;
+	s->asid_gen = c->asid_gen;
+}
+
+/*
+ * CR8 writes exit only while an interrupt may wait for a lower priority; while V_IRQ is pending, because some
+ * implementations cannot take them.
+ */
+static void before_entry(struct vcpu *v)
+{
+	struct vmcb *b = svm_of(v)->vmcb;
+	const u64 *irr = v->lapic.irr;
+	bool waiting = atomic_load_relaxed(&irr[0]) | atomic_load_relaxed(&irr[1]) | atomic_load_relaxed(&irr[2]) |
+		       atomic_load_relaxed(&irr[3]);
+
+	b->rax = v->regs.r[R_AX];
+	b->rsp = v->regs.r[R_SP];
+	b->rip = v->regs.rip;
+	b->rflags = v->regs.rflags;
+	b->vintr |= lapic_get_cr8(&v->lapic);
+	b->intercept_cr = waiting || (b->vintr & VINTR_IRQ) ? (u32)CR8_WRITE : 0;
+	b->event_inject = v->event.valid ? encode_event(&v->event) : 0;
+}
+
+static u8 kind_of(u64 code)
+{
+	switch (code) {
+	case SVM_EXIT_CR ... SVM_EXIT_CR + 0x1f:
+		return EXIT_CR;
+	case SVM_EXIT_EXC ... SVM_EXIT_EXC + 0x1f:
+		return EXIT_EXCEPTION;
+	case SVM_EXIT_1(I1_INTR):
+	case SVM_EXIT_1(I1_NMI):
+	case SVM_EXIT_1(I1_INIT):
+		return EXIT_INTERRUPT;
+	case SVM_EXIT_1(I1_VINTR):
+		return EXIT_WINDOW;
+	case SVM_EXIT_1(I1_IRET):
+		return EXIT_NMI_WINDOW;
+	case SVM_EXIT_1(I1_RDPMC):
+		return EXIT_RDPMC;
+	case SVM_EXIT_1(I1_CPUID):
+		return EXIT_CPUID;
+	case SVM_EXIT_1(I1_INVD):
+		return EXIT_INVD;
+	case SVM_EXIT_1(I1_HLT):
+		return EXIT_HLT;
+	case SVM_EXIT_1(I1_IOIO):
+		return EXIT_IO;
+	case SVM_EXIT_1(I1_MSR):
+		return EXIT_MSR_READ;
+	case SVM_EXIT_1(I1_SHUTDOWN):
+		return EXIT_TRIPLE;
+	case SVM_EXIT_1(I1_RSM):
+	case SVM_EXIT_1(I1_INVLPGA):
+	case SVM_EXIT_2(I2_VMRUN):
+	case SVM_EXIT_2(I2_VMLOAD)... SVM_EXIT_2(I2_SKINIT):
+	case SVM_EXIT_2(I2_MONITOR):
+	case SVM_EXIT_2(I2_MWAIT):
+	case SVM_EXIT_2(I2_RDPRU):
+		return EXIT_VENDOR_OP;
+	case SVM_EXIT_2(I2_VMMCALL):
+		return EXIT_HYPERCALL;
+	case SVM_EXIT_2(I2_XSETBV):
+		return EXIT_XSETBV;
+	case SVM_EXIT_NPF:
+		return EXIT_NPF;
+	default:
+		return (u32)code == SVM_EXIT_INVALID ? EXIT_ERROR : EXIT_OTHER;
+	}
+}
+
+static void fill_npf(const struct vmcb *b, struct vm_exit *x)
+{
+	x->gpa = b->exit_info2;
+	x->walk = b->exit_info1 & NPF_WALK;
+	x->access = b->exit_info1 & NPF_FETCH ? P2M_EXEC : b->exit_info1 & NPF_WRITE ? P2M_WRITE : P2M_READ;
+	if (cpu_has(FEAT_DECODE_ASSISTS)) {
+		x->nbytes = MIN(b->insn_bytes_n, (u8)INSN_MAX);
+		memcpy(x->bytes, b->insn_bytes, INSN_MAX);
+	}
+}
+
+static void fill_io(const struct vmcb *b, struct vm_exit *x)
+{
+	u64 info = b->exit_info1;
+
+	x->io.port = (u16)(info >> 16);
+	x->io.size = (u8)IO_SIZE(info);
+	x->io.in = info & IO_IN;
+	x->io.string = info & IO_STRING;
+	x->io.rep = info & IO_REP;
+	x->insn_len = (u8)(b->exit_info2 - b->rip);
+}
+
+static void fill_exit(const struct vmcb *b, struct vm_exit *x)
+{
+	x->kind = kind_of(b->exit_code);
+	x->code = b->exit_code;
+	x->info1 = b->exit_info1;
+	x->info2 = b->exit_info2;
+	x->insn_len = cpu_has(FEAT_NRIP_SAVE) && b->next_rip ? (u8)(b->next_rip - b->rip) : 0;
+	x->nbytes = 0;
+	if (x->insn_len > INSN_MAX)
+		x->insn_len = 0;
+	if (x->kind == EXIT_NPF) {
+		fill_npf(b, x);
+	} else if (x->kind == EXIT_IO) {
+		fill_io(b, x);
+	} else if (x->kind == EXIT_MSR_READ && b->exit_info1) {
+		x->kind = EXIT_MSR_WRITE;
+	} else if (x->kind == EXIT_EXCEPTION) {
+		x->vector = (u8)(b->exit_code - SVM_EXIT_EXC);
+		x->has_error = x->vector == VEC_AC || x->vector == VEC_PF;
+		x->error = (u32)b->exit_info1;
+		x->gva = b->exit_info2;
+	}
+}
+
+static void after_exit(struct vcpu *v)
+{
+	struct svm *s = svm_of(v);
+	struct vmcb *b = s->vmcb;
+
+	v->regs.r[R_AX] = b->rax;
+	v->regs.r[R_SP] = b->rsp;
+	v->regs.rip = b->rip;
+	v->regs.rflags = b->rflags;
+	if ((b->vintr & VINTR_TPR) != lapic_get_cr8(&v->lapic))
+		lapic_set_cr8(&v->lapic, b->vintr & VINTR_TPR);
+	decode_event(b->exit_int_info, &v->event);
+	fill_exit(b, &v->exit);
+	if (v->exit.kind == EXIT_NMI_WINDOW) {
+		s->iret_seen = true;
+		s->iret_rip = b->rip;
+	} else if (s->iret_seen && b->rip != s->iret_rip) {
+		s->iret_seen = v->nmi_blocked = false;
+	}
+}
+
+static void svm_run(struct vcpu *v)
+{
+	struct pcpu *p = this_pcpu();
+	struct svm_cpu *c = &cpus[p->id];
+
+	if (p->loaded != v)
+		vcpu_load(p, v);
+	before_entry(v);
+	clgi();
+	if (atomic_load_relaxed(&p->kicked)) {
+		stgi();
+		v->exit.kind = EXIT_INTERRUPT;
+		return;
+	}
+	choose_asid(v, p, c);
+	svm_enter(svm_of(v)->pa, &v->regs, port_phys(c->host));
+	stgi();
+	after_exit(v);
+}
+
+static void svm_dump(struct vcpu *v)
+{
+	const struct vmcb *b = svm_of(v)->vmcb;
+
+	log("  vmcb: intercepts %x %x %x cr %x, vintr %lx, shadow %lx, int info %lx, inject %lx\n",
+	    b->intercept_exceptions, b->intercept1, b->intercept2, b->intercept_cr, b->vintr, b->int_shadow,
+	    b->exit_int_info, b->event_inject);
+	log("  vmcb: asid %u, ncr3 %lx, tsc offset %lx, cpl %u, dr6 %lx, dr7 %lx\n", b->asid, b->n_cr3, b->tsc_offset,
+	    b->cpl, b->dr6, b->dr7);
+}
+
+const struct hvm_ops svm_ops = {
+	.name = "svm",
+	.paging = "npt",
+	.format = &pt_format_long,
+	.cpu_on = svm_cpu_on,
+	.cpu_off = svm_cpu_off,
+	.vcpu_init = svm_vcpu_init,
+	.vcpu_free = svm_vcpu_free,
+	.run = svm_run,
+	.get = svm_get,
+	.set = svm_set,
+	.get_seg = svm_get_seg,
+	.set_seg = svm_set_seg,
+	.window = svm_window,
+	.flush = svm_flush,
+	.dump = svm_dump,
+	.xmm = vcpu_xmm,
+};

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A guest's machine (struct vm) and its processors (struct vcpu), and the seam to the vendor's hardware (struct
+ * hvm_ops).
+ *
+ *     loop: sched_pick -> [vcpu_deliver -> hvm->run -> exit_dispatch]* -> sched_put
+ *
+ * A backend (svm, vmx) translates and holds no policy: it fills a neutral struct vm_exit; exit_dispatch decides.
+ * A vcpu's fields belong to the pCPU that runs it; other pCPUs reach it through its local APIC and sched_wake only.
+ */
+#ifndef ARCH_X86_HVM_VCPU_H
+#define ARCH_X86_HVM_VCPU_H
+
+#include "arch/x86/emul/emul.h"
+#include "devices/platform.h"
+#include "p2m/p2m.h"
+#include "sched/sched.h"
+
+struct vm;
+struct vcpu;
+
+/* Guest state beside the general registers. REG_CR0 .. are what the guest sees (shadow values where the backend needs
+ * it). */
+enum vreg {
+	REG_CR0,
+	REG_CR2,
+	REG_CR3,
+	REG_CR4,
+	REG_EFER,
+	REG_DR6,
+	REG_DR7,
+	REG_PAT,
+	REG_STAR,
+	REG_LSTAR,
+	REG_CSTAR,
+	REG_SFMASK,
+	REG_KERNEL_GS_BASE,
+	REG_SYSENTER_CS,
+	REG_SYSENTER_ESP,
+	REG_SYSENTER_EIP,
+	REG_GDTR_BASE,
+	REG_GDTR_LIMIT,
+	REG_IDTR_BASE,
+	REG_IDTR_LIMIT,
+	REG_INT_SHADOW, /* 1: the next instruction is in an STI or MOV SS shadow; set to 0 when an instruction was
+			   emulated */
+	REG_TSC,        /* what RDTSC would say now */
+	REG_TSC_OFFSET,
+	REG_TSC_AUX,
+	REG_XCR0,
+	VREGS,
+};
+
+/* Segment as in a descriptor's second dword, packed like the VMCB's attributes: type 0-3, S 4, DPL 5-6, P 7, AVL 8, L
+ * 9, DB 10, G 11 */
+struct segment {
+	u64 base;
+	u32 limit;
+	u16 sel, attr;
+};
+#define SEG_ATTR_S      0x010
+#define SEG_ATTR_DPL(a) ((a) >> 5 & 3)
+#define SEG_ATTR_P      0x080
+#define SEG_ATTR_L      0x200
+#define SEG_ATTR_DB     0x400
+#define SEG_ATTR_G      0x800
+
+enum exit_kind {
+	EXIT_INTERRUPT, /* host interrupt or NMI: already handled by the time the dispatcher sees it */
+	EXIT_WINDOW,    /* the guest can take interrupts now (it was asked for) */
+	EXIT_NMI_WINDOW,
+	EXIT_CPUID,
+	EXIT_HLT,
+	EXIT_IO,
+	EXIT_MSR_READ,
+	EXIT_MSR_WRITE,
+	EXIT_CR,        /* access to a control register: emulated */
+	EXIT_NPF,       /* nested page fault / EPT violation */
+	EXIT_MMIO,      /* EPT misconfiguration or reserved-bit fault: the MMIO fast path */
+	EXIT_EXCEPTION, /* an intercepted exception (vector in .vector) */
+	EXIT_HYPERCALL, /* VMMCALL, VMCALL */
+	EXIT_XSETBV,
+	EXIT_INVD,
+	EXIT_WBINVD,
+	EXIT_RDPMC,
+	EXIT_PAUSE,
+	EXIT_VENDOR_OP, /* VMRUN, VMXON, SKINIT, ...: #UD in the guest */
+	EXIT_TRIPLE,    /* shutdown */
+	EXIT_TASK,      /* task switch: not emulated */
+	EXIT_ERROR,     /* the hardware refused the guest's state */
+	EXIT_OTHER,
+	EXIT_KINDS,
+};
+
+struct vm_exit {
+	u8 kind;     /* enum exit_kind */
+	u8 insn_len; /* of the instruction that caused it; 0: not known, decode */
+	u8 vector;   /* exceptions */
+	u8 access;   /* EXIT_NPF: P2M_READ | P2M_WRITE | P2M_EXEC */
+	bool walk;   /* EXIT_NPF: on the guest's own page-table access */
+	bool has_error;
+	u32 error; /* exceptions */
+	struct {
+		u16 port;
+		u8 size;
+		bool in, string, rep;
+	} io;
+	u64 code, info1, info2; /* raw, for reports */
+	gpa_t gpa;
+	gva_t gva;          /* EXIT_NPF, if known; #PF: the address */
+	u8 bytes[INSN_MAX]; /* instruction bytes that the CPU delivered (decode assists), nbytes of them */
+	u8 nbytes;
+};
+
+/* An event to inject at the next entry. */
+struct vm_event {
+	bool valid, soft, has_error;
+	u8 type; /* EVENT_* */
+	u8 vector;
+	u32 error;
+	u8 insn_len; /* soft events */
+};
+enum { EVENT_INTR = 0, EVENT_NMI = 2, EVENT_EXCEPTION = 3, EVENT_SOFT = 4 };
+
+struct vcpu {
+	struct gregs regs; /* valid outside ops->run: backends load and store them around it */
+	struct vm *vm;
+	unsigned index; /* in the vm */
+	unsigned pcpu;  /* where it runs */
+	struct sched_ent sched;
+	struct lapic lapic;
+	struct vm_event event; /* pending injection (or re-injection of what an exit interrupted) */
+	bool halted;           /* in HLT: waits for an event */
+	bool wait_sipi;        /* after INIT */
+	bool nmi_pending, nmi_blocked;
+	u32 flush_gen;            /* of its pCPU when its translations were last flushed */
+	u64 xcr0, tsc_aux, dr[4]; /* while not loaded; tsc_aux always */
+	void *xsave;              /* FPU state while not loaded; page-aligned */
+	u64 tsc_deadline;         /* as the guest wrote it; the local APIC has it in terms of the vm's clock */
+	struct vm_exit exit;      /* the last one: for dispatch and reports */
+	u64 exits[EXIT_KINDS];
+	u64 mtrr_def_type, mtrr_fix[11], mtrr_var[16], misc_enable; /* MSRs that only store */
+	struct {
+		u64 cr3, gva, gpa;
+		bool valid;
+	} code;     /* where the last intercepted instruction's page was; a hint, see exit.c */
+	void *arch; /* the backend's: VMCB, VMCS */
+	bool stuck; /* halted with interrupts off; read by other pCPUs */
+	bool dead;  /* has left the run loop for good; atomic */
+};
+
+/* How a machine's run ended. */
+enum end_reason { END_POWEROFF, END_RESET, END_CRASH, END_KILLED };
+
+/* A guest's machine. Built by guest/, run by hvm. */
+struct vm {
+	const char *name;
+	unsigned id;
+	struct p2m p2m;
+	struct platform platform;
+	struct guest_clock clock;
+	struct vcpu **vcpu;
+	unsigned vcpus;
+	u32 ending;       /* atomic: 0; 1 once somebody called vm_end; 2 when that call touches the vm no more */
+	u32 live;         /* vCPUs that have not left the loop for good; atomic; set by whoever starts the vm */
+	u32 unknown_msrs; /* accesses that got #GP for lack of knowledge; atomic */
+	u8 end_reason;
+	char end_detail[128];
+	/* Called once, on some pCPU, after the last vCPU has stopped. Must not free the vm itself synchronously if it
+	 * runs on it. */
+	void (*ended)(struct vm *vm);
+	void (*console_out)(struct vm *vm, u8 c);
+};
+
+/* The vendor seam. All act on the current pCPU; get/set on a vcpu whose state is in memory or loaded here. */
+struct hvm_ops {
+	const char *name;   /* "svm" */
+	const char *paging; /* "npt" */
+	const struct pt_format *format;
+	int (*cpu_on)(void); /* per pCPU; 0, or -ENODEV with the reason logged (firmware lock, ...) */
+	void (*cpu_off)(void);
+	int (*vcpu_init)(struct vcpu *v);
+	void (*vcpu_free)(struct vcpu *v);
+	/* Enters the guest with v->event injected; fills v->exit. v->event is then what the exit interrupted, if
+	 * anything. Called and returns with interrupts on. */
+	void (*run)(struct vcpu *v);
+	u64 (*get)(struct vcpu *v, enum vreg r);
+	void (*set)(struct vcpu *v, enum vreg r, u64 val);
+	void (*get_seg)(struct vcpu *v, enum seg s, struct segment *out);
+	void (*set_seg)(struct vcpu *v, enum seg s, const struct segment *in);
+	/* Whether to exit as soon as the guest can take an interrupt, an NMI. Called before each entry. */
+	void (*window)(struct vcpu *v, bool intr, bool nmi);
+	void (*flush)(struct vcpu *v); /* forget its translations before the next entry */
+	void (*dump)(struct vcpu *v);  /* control fields, for reports */
+	/* Reads or writes XMM register n of the vCPU that is loaded here. */
+	void (*xmm)(struct vcpu *v, unsigned n, void *val, bool write);
+};
+
+extern const struct hvm_ops svm_ops;
+extern const struct hvm_ops *hvm; /* the one that was chosen at boot, or NULL */
+
+/* Probes, chooses the backend and turns it on for the boot processor. 0, or -ENODEV with a line that says why and what
+ * to do. */
+int hvm_init(void);
+int hvm_cpu_on(void); /* the other pCPUs */
+
+/*
+ * vCPU life. The vm's p2m and clock must be there; the local APIC is left to platform_init. 0 or -ENOMEM. The vCPU
+ * starts blocked, in its reset state, all but the first waiting for a SIPI.
+ */
+int vcpu_create(struct vm *vm, unsigned index, unsigned pcpu, u32 weight, struct vcpu **out);
+/* v may be NULL. It must have left the loop or never have started, and nothing may wake it any more (platform_free). */
+void vcpu_destroy(struct vcpu *v);
+/* Architectural state after INIT or power-up, without the local APIC, FPU and MTRRs (AMD APM vol. 2, 14.1.3). */
+void vcpu_reset(struct vcpu *v);
+
+/* The run loop of a pCPU. Never returns. */
+void hvm_loop(void) __attribute__((noreturn));
+/* One entry-and-exit round; returns whether the vCPU may go on at once. Otherwise it waits, or vm->ending is set. */
+bool vcpu_run_once(struct vcpu *v);
+/* Takes what has arrived and makes one of it the next entry's event. Returns false if the vCPU has to wait. */
+bool vcpu_deliver(struct vcpu *v);
+
+/*
+ * Something happened to the vCPU (an interrupt was posted): wakes it if it waits, makes it look if it runs. Any pCPU,
+ * also under platform.lock.
+ */
+void vcpu_kick(struct vcpu *v);
+/*
+ * Housekeeping (console input, guests that ended): called by hvm_loop on the boot pCPU each time it looks at its
+ * queues, so after each kick. May be NULL.
+ */
+extern void (*hvm_poll)(void);
+
+/* Ends the machine: idempotent, any pCPU; vCPUs stop at their next exit (they are kicked). */
+void vm_end(struct vm *vm, enum end_reason why, const char *fmt, ...) PRINTF(3, 4);
+/* The same as a crash of this vCPU's making: dumps it first. */
+void vcpu_crash(struct vcpu *v, const char *fmt, ...) PRINTF(2, 3);
+/* Queues an exception for the guest; a second one while one is pending becomes #DF or a triple fault as hardware does.
+ */
+void vcpu_exception(struct vcpu *v, u8 vector, bool has_error, u32 error);
+/* Everything that helps to find out why a guest stopped: registers, segments, control state, exit, code bytes, stack.
+ */
+void vcpu_dump(struct vcpu *v);
+/* Report line "@exits guest=... total=... cpuid=...". */
+void vm_report_exits(struct vm *vm);
+
+#endif
