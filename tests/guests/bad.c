@@ -27,11 +27,19 @@ static void unbacked(void) { jump(NOTHING); }
 static void mmiojump(void) { jump(LAPIC); }
 static void ioapicjump(void) { jump(IOAPIC); }
 
-/* A stack in ROM: what is pushed is not there when it is popped. */
+/* Writes all over ROM, and through a stack in it. */
 static void rom(void)
 {
-	no_idt();
-	asm volatile("movq %0, %%rsp; pushq %1; ret" : : "r"(0xf0000ull), "r"(0x100000ull));
+	u32 before = *(volatile u32 *)0xf0000;
+	u64 sp;
+
+	for (u64 at = 0xe0000; at < 0x100000; at += 4)
+		*(volatile u32 *)at = 0xdeadbeef;
+	asm volatile("movq %%rsp, %0; movq %1, %%rsp; pushq %1; popq %%rax; movq %0, %%rsp"
+		     : "=&r"(sp)
+		     : "r"(0xf0008ull)
+		     : "rax", "memory");
+	check("rom-unchanged", *(volatile u32 *)0xf0000 == before, "value=0x%x", *(volatile u32 *)0xf0000);
 }
 
 /* Page tables where no memory is. */

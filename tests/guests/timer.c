@@ -98,6 +98,16 @@ static void ioapic_uart(void)
 	check("ioapic-uart", came, "iir=0x%x", iir);
 }
 
+/* The timer off, and whatever it has still asked for taken. */
+static void timer_off(void)
+{
+	lapic_write(LVT_TIMER, MASKED);
+	lapic_write(INITIAL, 0);
+	sti();
+	delay_us(100);
+	cli();
+}
+
 static void lapic_timer(void)
 {
 	u32 khz = bare() ? 0 : cpuid(0x40000010, 0).b;
@@ -105,10 +115,10 @@ static void lapic_timer(void)
 
 	lapic_write(LVT_TIMER, VEC_TIMER);
 	lapic_write(INITIAL, khz ? khz * 5 : 1000000); /* 5 ms */
-	u32 now = lapic_read(CURRENT);
+	bool counts = lapic_read(CURRENT) || rdtsc() - start > tsc_khz * 5;
 	bool came = wait_count(&irq_count[VEC_TIMER], before + 1);
 	u64 us = (rdtsc() - start) * 1000 / tsc_khz;
-	check("lapic-oneshot", came && now, "came=%d count=%u", came, now);
+	check("lapic-oneshot", came && counts, "came=%d counts=%d", came, counts);
 	if (khz)
 		check("lapic-not-early", us >= 4950, "us=%lu", us);
 	sti();
@@ -119,8 +129,7 @@ static void lapic_timer(void)
 	lapic_write(LVT_TIMER, VEC_TIMER | PERIODIC);
 	lapic_write(INITIAL, khz ? khz : 1000000);
 	expect_ticks("lapic-periodic", VEC_TIMER, 5, khz ? 4000 : 0);
-	lapic_write(LVT_TIMER, MASKED);
-	lapic_write(INITIAL, 0);
+	timer_off();
 }
 
 static void tsc_deadline(void)
@@ -140,16 +149,19 @@ static void tsc_deadline(void)
 	u64 now = rdtsc();
 	check("tsc-deadline", came && armed && now >= at && !rdmsr(0x6e0), "came=%d armed=%d early=%lu", came, armed,
 	      now < at ? at - now : 0);
-	wrmsr(0x6e0, rdtsc() + tsc_khz * 2);
+	at = rdtsc() + tsc_khz * 20;
+	wrmsr(0x6e0, at);
 	wrmsr(0x6e0, 0);
+	bool late = rdtsc() >= at; /* the machine was busy elsewhere: it had every right to fire */
 	sti();
-	delay_us(4000);
+	delay_us(25000);
 	cli();
-	check("tsc-deadline-cancel", irq_count[VEC_TIMER] == before + 1, "interrupts=%lu",
+	check("tsc-deadline-cancel", late || irq_count[VEC_TIMER] == before + 1, "interrupts=%lu",
 	      irq_count[VEC_TIMER] - before);
+	before = irq_count[VEC_TIMER];
 	wrmsr(0x6e0, 1); /* in the past: at once */
-	check("tsc-deadline-past", wait_count(&irq_count[VEC_TIMER], before + 2), "no interrupt");
-	lapic_write(LVT_TIMER, MASKED);
+	check("tsc-deadline-past", wait_count(&irq_count[VEC_TIMER], before + 1), "no interrupt");
+	timer_off();
 }
 
 /* HLT ends by the timer, the flags as they were, and the instruction after it runs. */
@@ -161,8 +173,7 @@ static void hlt_wakes(void)
 	lapic_write(INITIAL, 2000000);
 	for (unsigned i = 0; i < 5; i++)
 		asm volatile("sti; hlt; cli" : : : "memory");
-	lapic_write(LVT_TIMER, MASKED);
-	lapic_write(INITIAL, 0);
+	timer_off();
 	check("hlt-wakes", irq_count[VEC_TIMER] >= before + 5, "interrupts=%lu", irq_count[VEC_TIMER] - before);
 }
 

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: MIT
+"""
+System tests: Cleave on a whole emulated machine, read and typed at through its console.
+
+A test asks the fixture `boot` for a machine, waits for text or report lines, and looks at what they say. Time is never
+measured: deadlines only end a machine that hangs, and then the test fails with the end of its console.
+"""
+import os
+import re
+import shutil
+import socket
+import sys
+import time
+
+import pexpect
+import pytest
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(TOP, "tools"))
+
+import debian  # noqa: E402
+import image  # noqa: E402
+import initramfs  # noqa: E402
+import run  # noqa: E402
+
+BUILD = image.BUILD
+CLEAVE = os.path.join(BUILD, "cleave")
+HANG = 300  # seconds after which a machine is taken for hung
+
+
+def tiny(kind="mb1"):
+    return os.path.join(BUILD, "guests", "tiny-%s.elf" % kind)
+
+
+class Machine:
+    """A running QEMU with its console and, if asked for, its monitor."""
+
+    def __init__(self, cmd, folder):
+        self.folder = folder
+        self.monitor_path = os.path.join(folder, "monitor")
+        cmd = cmd + ["-monitor", "unix:%s,server=on,wait=off" % self.monitor_path]
+        self.text = ""
+        self.child = pexpect.spawn(cmd[0], cmd[1:], cwd=folder, encoding="utf-8", codec_errors="replace", echo=False,
+                                   timeout=HANG, maxread=65536)
+        self.child.delaybeforesend = None
+        self.child.logfile_read = self
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+    def fail(self, why):
+        tail = "\n".join(self.lines()[-40:])
+        pytest.fail("%s; the end of the console:\n%s" % (why, tail), pytrace=False)
+
+    def lines(self):
+        clean = re.sub(r"\x1b[\[(]?[0-9;?]*[A-Za-z]?", "", self.text)
+        return [line.rstrip() for line in re.split(r"[\r\n]+", clean)]
+
+    def wait(self, pattern, seconds=HANG):
+        """Waits for text that matches; returns the match."""
+        try:
+            self.child.expect(pattern, timeout=seconds)
+        except pexpect.TIMEOUT:
+            self.fail("no '%s' in %d s" % (pattern, seconds))
+        except pexpect.EOF:
+            self.fail("the machine ended without '%s'" % pattern)
+        return self.child.match
+
+    def type(self, line):
+        self.child.send(line + "\r")
+
+    def wait_off(self, seconds=HANG):
+        """Waits until the machine has switched itself off."""
+        try:
+            self.child.expect(pexpect.EOF, timeout=seconds)
+        except pexpect.TIMEOUT:
+            self.fail("the machine is still on after %d s" % seconds)
+        self.child.close()
+        if self.child.exitstatus or self.child.signalstatus:
+            self.fail("QEMU ended with %s" % (self.child.exitstatus or self.child.signalstatus))
+        return self
+
+    def reports(self, kind):
+        """The report lines `@kind key=value ...` so far, each as a dict. The last key takes the rest of the line."""
+        found = []
+        for line in self.lines():
+            m = re.search(r"(?:^|\s)@%s (.*)$" % kind, line)
+            if not m:
+                continue
+            body, _, detail = m.group(1).partition(" detail=")
+            values = dict(w.split("=", 1) for w in body.split() if "=" in w)
+            if detail or " detail=" in m.group(1):
+                values["detail"] = detail
+            found.append(values)
+        return found
+
+    def report(self, kind, **want):
+        """The one report line of that kind with these values."""
+        found = [r for r in self.reports(kind) if all(r.get(k) == v for k, v in want.items())]
+        if len(found) != 1:
+            self.fail("%d lines @%s with %s, one was expected" % (len(found), kind, want))
+        return found[0]
+
+    def still_up(self):
+        """Cleave has not panicked and the machine has not reset or ended."""
+        if "panic" in self.text.lower() or not self.child.isalive():
+            self.fail("Cleave is not up any more")
+
+    def monitor(self, command):
+        """QEMU's monitor: the answer to one command."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(30)
+            s.connect(self.monitor_path)
+            self._until_prompt(s)
+            s.sendall(command.encode() + b"\n")
+            return self._until_prompt(s)
+
+    @staticmethod
+    def _until_prompt(s):
+        data = b""
+        while not data.endswith(b"(qemu) "):
+            more = s.recv(65536)
+            if not more:
+                break
+            data += more
+        return data.decode(errors="replace")
+
+    def poll(self, what, seconds=HANG):
+        """Calls what() until it returns something true, reading the console meanwhile."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            got = what()
+            if got:
+                return got
+            try:
+                self.child.expect("never on any console", timeout=1)
+            except pexpect.TIMEOUT:
+                pass
+            except pexpect.EOF:
+                self.fail("the machine ended")
+        self.fail("nothing came in %d s" % seconds)
+        return None
+
+    def stop(self):
+        self.child.close(force=True)
+
+
+def put_file(folder, name, content):
+    """content: bytes, or the path of a file."""
+    to = os.path.join(folder, name)
+    os.makedirs(os.path.dirname(to), exist_ok=True)
+    if isinstance(content, bytes):
+        with open(to, "wb") as f:
+            f.write(content)
+        return
+    try:
+        os.link(content, to)
+    except OSError:
+        shutil.copy(content, to)
+
+
+@pytest.fixture
+def boot(tmp_path):
+    """
+    boot(conf, files, via=...): starts Cleave with this config and these files ({name: bytes or path}).
+    via: "kernel" (QEMU's multiboot loader), "disk" or "iso" (GRUB). without: names of files left out of the modules.
+    """
+    machines = []
+
+    def start(conf, files=None, via="kernel", without=(), append=None, drop_reboot=True, **options):
+        folder = str(tmp_path / ("m%d" % len(machines)))
+        os.makedirs(folder)
+        files = dict(files or {})
+        if conf is not None:
+            put_file(folder, "guests.conf", conf.encode() if isinstance(conf, str) else conf)
+        for name, content in files.items():
+            put_file(folder, name, content)
+        options.setdefault("memory", "1G")
+        options["extra"] = list(options.get("extra", ())) + (["-no-reboot"] if drop_reboot else [])
+        if via == "kernel":
+            names = (["guests.conf"] if conf is not None else []) + [n for n in files if n not in without]
+            cmd = run.qemu(kernel=CLEAVE, modules=names, append=append, **options)
+        else:
+            out = os.path.join(folder, "boot." + ("iso" if via == "iso" else "img"))
+            image.make(os.path.join(folder, "guests.conf"), out, cmdline=append or "")
+            cmd = run.qemu(drive=out, **options)
+        machines.append(Machine(cmd, folder))
+        return machines[-1]
+
+    def drive(path, **options):
+        """Boots an image that is there already."""
+        folder = str(tmp_path / ("m%d" % len(machines)))
+        os.makedirs(folder)
+        machines.append(Machine(run.qemu(drive=path, extra=["-no-reboot"], **options), folder))
+        return machines[-1]
+
+    start.drive = drive
+    yield start
+    for m in machines:
+        m.stop()
+
+
+@pytest.fixture(scope="session")
+def vmlinuz():
+    return debian.kernel(BUILD)
+
+
+@pytest.fixture(scope="session")
+def initrd(tmp_path_factory):
+    path = tmp_path_factory.mktemp("initrd") / "initrd.img"
+    path.write_bytes(initramfs.build())
+    return str(path)
+
+
+def guest(name="g", kernel="tiny", cmdline="", memory="64M", **more):
+    """A [guest] section."""
+    keys = {"kernel": kernel, "cmdline": cmdline, "memory": memory, **{k.replace("_", "-"): v for k, v in more.items()}}
+    return "[guest %s]\n" % name + "".join("%s = %s\n" % kv for kv in keys.items() if kv[1] != "")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes more than about half a minute")
