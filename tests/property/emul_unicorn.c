@@ -20,7 +20,7 @@
 #include "arch/x86/emul/ops.h"
 #include "lib/errno.h"
 
-#define ROUNDS   15000
+#define ROUNDS   10000
 #define SLOT     32u
 #define SLOTS    2000
 #define DATA     0x10000u
@@ -77,7 +77,6 @@ static enum emul_result w_read(void *ctx, enum seg s, u64 off, void *buf, unsign
 {
 	u8 *p = at(ctx, s, off, size, a == EMUL_RMW ? CODE : TOP);
 
-	(void)f;
 	if (p)
 		memcpy(buf, p, size);
 	return p ? EMUL_OK : EMUL_FAULT;
@@ -87,7 +86,6 @@ static enum emul_result w_write(void *ctx, enum seg s, u64 off, const void *buf,
 {
 	u8 *p = at(ctx, s, off, size, CODE);
 
-	(void)f;
 	if (p)
 		memcpy(p, buf, size);
 	return p ? EMUL_OK : EMUL_FAULT;
@@ -98,7 +96,6 @@ static enum emul_result w_cmpxchg(void *ctx, enum seg s, u64 off, void *old, con
 {
 	u8 *p = at(ctx, s, off, size, CODE);
 
-	(void)f;
 	if (!p)
 		return EMUL_FAULT;
 	*done = !memcmp(p, old, size);
@@ -113,16 +110,11 @@ static u16 w_get_sel(void *ctx, enum seg s) { return ((struct world *)ctx)->sel[
 
 static enum emul_result w_load_seg(void *ctx, enum seg s, u16 sel, struct emul_fault *f)
 {
-	(void)f;
 	((struct world *)ctx)->sel[s] = sel;
 	return EMUL_OK;
 }
 
-static unsigned w_cpl(void *ctx)
-{
-	(void)ctx;
-	return 0;
-}
+static unsigned w_cpl(void *ctx) { return 0; }
 
 static enum emul_result w_get_xmm(void *ctx, unsigned n, u8 val[16])
 {

@@ -37,7 +37,7 @@ static enum emul_result move_element(struct ex *e, u64 si, u64 di)
 	enum seg seg = (enum seg)e->in->seg;
 	unsigned size = e->in->opsize;
 	enum op op = e->row->op;
-	u64 a = reg_get(e, R_AX, size), b;
+	u64 a = reg_get(e, R_AX, size), b = 0;
 	enum emul_result res = EMUL_OK;
 
 	if (op == OP_MOVS || op == OP_CMPS || op == OP_LODS || op == OP_OUTS)

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Any bytes in any mode, executed on any registers with operations that answer as the input says: no crash, no hang, no
+ * access of a size that the interface does not allow, and no register changed unless the instruction completed.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "arch/x86/emul/emul.h"
+
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
+
+struct input {
+	const u8 *p;
+	size_t left;
+	u8 mem[64];
+	unsigned mode, accesses;
+};
+
+static void take(struct input *in, void *to, size_t n)
+{
+	size_t some = n < in->left ? n : in->left;
+
+	memset(to, 0, n);
+	memcpy(to, in->p, some);
+	in->p += some;
+	in->left -= some;
+}
+
+static void must(bool holds)
+{
+	if (!holds)
+		abort();
+}
+
+/* Mostly EMUL_OK. */
+static enum emul_result answer(struct input *in, struct emul_fault *f)
+{
+	u8 v;
+
+	take(in, &v, 1);
+	must(++in->accesses < 100000);
+	if (f)
+		*f = (struct emul_fault){.vector = 14, .has_error = true, .error = v};
+	return v == 0xff ? EMUL_FAULT : v == 0xfe ? EMUL_RETRY : v == 0xfd ? EMUL_UNKNOWN : EMUL_OK;
+}
+
+static enum emul_result f_read(void *ctx, enum seg s, u64 off, void *buf, unsigned size, enum emul_access a,
+			       struct emul_fault *f)
+{
+	struct input *in = ctx;
+
+	must(s < SEGS_USER && size >= 1 && size <= 16 && a <= EMUL_RMW);
+	for (unsigned i = 0; i < size; i++)
+		((u8 *)buf)[i] = in->mem[(off + i) % sizeof(in->mem)];
+	return answer(in, f);
+}
+
+static enum emul_result f_write(void *ctx, enum seg s, u64 off, const void *buf, unsigned size, struct emul_fault *f)
+{
+	struct input *in = ctx;
+
+	must(s < SEGS_USER && size >= 1 && size <= 16);
+	for (unsigned i = 0; i < size; i++)
+		in->mem[(off + i) % sizeof(in->mem)] = ((const u8 *)buf)[i];
+	return answer(in, f);
+}
+
+static enum emul_result f_cmpxchg(void *ctx, enum seg s, u64 off, void *old, const void *new, unsigned size, bool *done,
+				  struct emul_fault *f)
+{
+	u8 match;
+
+	take(ctx, &match, 1);
+	*done = match & 1;
+	if (*done)
+		return f_write(ctx, s, off, new, size, f);
+	return f_read(ctx, s, off, old, size, EMUL_RMW, f);
+}
+
+static enum emul_result f_in(void *ctx, u16 port, unsigned size, u32 *val, struct emul_fault *f)
+{
+	must(size == 1 || size == 2 || size == 4);
+	*val = port;
+	return answer(ctx, f);
+}
+
+static enum emul_result f_out(void *ctx, u16 port, unsigned size, u32 val, struct emul_fault *f)
+{
+	must(size == 1 || size == 2 || size == 4);
+	return answer(ctx, f);
+}
+
+static enum emul_result f_get(void *ctx, unsigned n, u64 *val, struct emul_fault *f)
+{
+	must(n < 16);
+	take(ctx, val, 8);
+	return answer(ctx, f);
+}
+
+static enum emul_result f_set(void *ctx, unsigned n, u64 val, struct emul_fault *f)
+{
+	must(n < 16);
+	return answer(ctx, f);
+}
+
+static enum emul_result f_rdmsr(void *ctx, u32 msr, u64 *val, struct emul_fault *f)
+{
+	*val = msr;
+	return answer(ctx, f);
+}
+
+static enum emul_result f_wrmsr(void *ctx, u32 msr, u64 val, struct emul_fault *f) { return answer(ctx, f); }
+
+static u16 f_get_sel(void *ctx, enum seg s)
+{
+	u16 v;
+
+	must(s < SEGS);
+	take(ctx, &v, 2);
+	return v;
+}
+
+static enum emul_result f_load_seg(void *ctx, enum seg s, u16 sel, struct emul_fault *f)
+{
+	must(s < SEGS);
+	return answer(ctx, f);
+}
+
+static unsigned f_cpl(void *ctx)
+{
+	u8 v;
+
+	take(ctx, &v, 1);
+	return v & 3;
+}
+
+static enum emul_result f_system(void *ctx, const struct insn *in, struct emul_fault *f)
+{
+	must(in->len > 0);
+	return answer(ctx, f);
+}
+
+static enum emul_result f_get_xmm(void *ctx, unsigned n, u8 val[16])
+{
+	must(n < 16);
+	take(ctx, val, 16);
+	return answer(ctx, NULL);
+}
+
+static enum emul_result f_set_xmm(void *ctx, unsigned n, const u8 val[16])
+{
+	must(n < 16);
+	return answer(ctx, NULL);
+}
+
+static unsigned f_stack_size(void *ctx)
+{
+	u8 v;
+
+	take(ctx, &v, 1);
+	return v & 1 ? 4 : 2;
+}
+
+static const struct emul_ops ops = {
+	.read = f_read,
+	.write = f_write,
+	.cmpxchg = f_cmpxchg,
+	.in = f_in,
+	.out = f_out,
+	.read_cr = f_get,
+	.write_cr = f_set,
+	.read_dr = f_get,
+	.write_dr = f_set,
+	.read_msr = f_rdmsr,
+	.write_msr = f_wrmsr,
+	.get_sel = f_get_sel,
+	.load_seg = f_load_seg,
+	.cpl = f_cpl,
+	.system = f_system,
+	.get_xmm = f_get_xmm,
+	.set_xmm = f_set_xmm,
+	.stack_size = f_stack_size,
+};
+
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
+{
+	struct input input = {.p = data, .left = size};
+	u8 mode, n, *bytes;
+	struct insn in;
+	struct gregs r, before;
+	struct emul_fault fault;
+	enum emul_result res;
+	char text[64];
+	int err;
+
+	take(&input, &mode, 1);
+	n = mode >> 2 & 15;
+	mode &= 3;
+	bytes = malloc(n ? n : 1); /* of the exact size, so that reading beyond is seen */
+	take(&input, bytes, n);
+	take(&input, &r, sizeof(r));
+	take(&input, input.mem, sizeof(input.mem));
+	err = insn_decode(bytes, n, (enum gcpu_mode)mode, &in);
+	must(in.len <= n);
+	insn_describe(&in, text, sizeof(text));
+	if (err == 0) {
+		must(in.len > 0);
+		before = r;
+		res = insn_exec(&in, &r, &ops, &input, &fault);
+		if (res != EMUL_OK && res != EMUL_AGAIN && !in.rep)
+			must(!memcmp(&r, &before, sizeof(r)));
+	}
+	free(bytes);
+	return 0;
+}
