@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/* The screen, drawn into memory: text mode, and framebuffers of every pixel size with a font made here. */
+#include "drivers/screen.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* PSF 2: 8 pixels by 8; the glyph of c has all its pixels set in row c % 8, and its leftmost pixel in every row. */
+u8 font_start[32 + 128 * 8];
+__asm__(".globl font_end; .set font_end, font_start + 32 + 128 * 8");
+
+static u16 *text;
+static u8 *pixels;
+static const struct framebuffer text_mode = {.base = 1, .pitch = 160, .width = 80, .height = 25, .text = true};
+
+static void make_font(void)
+{
+	u32 header[8] = {0x864ab572, 0, 32, 0, 128, 8, 8, 8};
+
+	memcpy(font_start, header, sizeof(header));
+	for (unsigned c = 0; c < 128; c++)
+		for (unsigned row = 0; row < 8; row++)
+			font_start[32 + c * 8 + row] = c == ' ' ? 0 : row == c % 8 ? 0xff : 0x80;
+}
+
+static int setup(void **state)
+{
+	make_font();
+	text = calloc(25, 160);
+	pixels = malloc(1 << 20);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct framebuffer none = {.text = true};
+
+	screen_open(&none, text); /* the console forgets the memory */
+	free(text);
+	free(pixels);
+	return 0;
+}
+
+static void say(const char *s) { console_write(s, strlen(s)); }
+
+static void check_row(unsigned row, const char *want)
+{
+	char got[81];
+
+	for (unsigned i = 0; i < 80; i++) {
+		assert_int_equal(text[row * 80 + i] >> 8, 0x07);
+		got[i] = (char)text[row * 80 + i];
+	}
+	for (unsigned n = 80; n; n--) {
+		got[n] = 0;
+		if (got[n - 1] != ' ')
+			break;
+		got[n - 1] = 0;
+	}
+	assert_string_equal(got, want);
+}
+
+static void clear(void)
+{
+	for (unsigned i = 0; i < 200; i++)
+		say("\n");
+}
+
+static void open_text(void)
+{
+	clear();
+	assert_true(screen_open(&text_mode, text));
+	clear();
+}
+
+/* Rows are found by a marker, since how far the screen scrolls is its own matter. */
+static unsigned row_of(const char *start)
+{
+	for (unsigned y = 0; y < 25; y++) {
+		unsigned i = 0;
+
+		while (start[i] && (char)text[y * 80 + i] == start[i])
+			i++;
+		if (!start[i])
+			return y;
+	}
+	fail_msg("no row starts with %s", start);
+	return 0;
+}
+
+static void text_control_characters(void **state)
+{
+	open_text();
+	say("first\n");
+	say("ab\tc\n");
+	say("12345\r678\n");
+	say("xyz\b\b.\n\b!\n");
+	unsigned y = row_of("first");
+
+	check_row(y + 1, "ab      c");
+	check_row(y + 2, "67845");
+	check_row(y + 3, "x.z");
+	check_row(y + 4, "!");
+}
+
+static void text_wraps_and_scrolls(void **state)
+{
+	char line[82];
+
+	open_text();
+	memset(line, 'w', 81);
+	line[81] = 0;
+	say("mark\n");
+	say(line);
+	say("\nnext\n");
+	unsigned y = row_of("mark");
+
+	line[80] = 0;
+	check_row(y + 1, line);
+	check_row(y + 2, "w");
+	check_row(y + 3, "next");
+	for (unsigned i = 0; i < 100; i++) {
+		char s[16];
+
+		s[0] = (char)('a' + i / 26);
+		s[1] = (char)('a' + i % 26);
+		s[2] = '\n';
+		s[3] = 0;
+		say(s);
+	}
+	y = row_of("dv"); /* the last of them */
+	check_row(y - 1, "du");
+	check_row(y - 10, "dl");
+	/* A full line and its end are one line, not two. */
+	memset(line, 'v', 80);
+	say(line);
+	say("\nend\n");
+	y = row_of("end");
+	check_row(y - 1, line);
+}
+
+static void escapes_and_utf8(void **state)
+{
+	open_text();
+	say("\033[1;32mgreen\033[0m\033=\007 gr\303\274n\n");
+	check_row(row_of("green"), "green gr?n");
+}
+
+static void late_screen_shows_what_was_said(void **state)
+{
+	clear();
+	say("early\n");
+	assert_true(screen_open(&text_mode, text));
+	row_of("early");
+}
+
+/* Outside the characters nothing may be written: not between the end of a line and the next, not behind the last. */
+static void draws(u8 bpp, const u8 *set, unsigned bytes)
+{
+	struct framebuffer fb = {.base = 1, .width = 165, .height = 45, .bpp = bpp};
+
+	fb.red_pos = bpp >= 24 ? 16 : bpp == 16 ? 11 : 10;
+	fb.green_pos = bpp >= 24 ? 8 : 5;
+	fb.red_size = fb.blue_size = fb.green_size = bpp >= 24 ? 8 : 5;
+	fb.green_size = bpp == 16 ? 6 : fb.green_size;
+	fb.pitch = (165 * bytes + 7 + 16) & ~7u;
+	clear();
+	memset(pixels, 0xee, 1 << 20);
+	assert_true(screen_open(&fb, pixels));
+	say("\n\n\n\n\n\n\n\n\n\nA");
+
+	unsigned y = 0, lit = 0;
+
+	for (unsigned row = 0; row < 5; row++)
+		if (!memcmp(pixels + row * 8 * fb.pitch, set, bytes))
+			y = row;
+	for (unsigned py = 0; py < 45; py++)
+		for (unsigned px = 0; px < 165; px++) {
+			const u8 *p = pixels + py * fb.pitch + px * bytes;
+			bool in = py / 8 == y && px < 8 && (py % 8 == 'A' % 8 || px == 0);
+
+			lit += in;
+			assert_memory_equal(p, in ? set : (const u8 *)"\0\0\0\0", bytes);
+		}
+	assert_int_equal(lit, 15);
+	for (size_t i = (size_t)fb.pitch * 45; i < 1 << 20; i++)
+		assert_int_equal(pixels[i], 0xee);
+}
+
+static void pixels_32(void **state) { draws(32, (const u8 *)"\xaa\xaa\xaa\0", 4); }
+static void pixels_24(void **state) { draws(24, (const u8 *)"\xaa\xaa\xaa", 3); }
+static void pixels_16(void **state) { draws(16, (const u8[]){0x55, 0xad}, 2); } /* 10101 101010 10101 */
+static void pixels_15(void **state) { draws(15, (const u8[]){0xb5, 0x56}, 2); } /* 10101 10101 10101 */
+
+static void refuses_what_it_cannot_draw(void **state)
+{
+	struct framebuffer fb = {
+		.base = 1, .width = 640, .height = 400, .pitch = 640 * 4, .bpp = 32, .red_pos = 16, .red_size = 8};
+	struct framebuffer bad;
+
+#define REFUSE(field, value) \
+	bad = fb;            \
+	bad.field = value;   \
+	assert_false(screen_open(&bad, pixels))
+	REFUSE(bpp, 8);
+	REFUSE(pitch, 640 * 3);
+	REFUSE(red_size, 0);
+	REFUSE(width, 100);
+	REFUSE(height, 8);
+	font_start[0] = 0; /* no font */
+	assert_false(screen_open(&fb, pixels));
+	make_font();
+	font_start[16] = 127; /* too few glyphs */
+	assert_false(screen_open(&fb, pixels));
+	make_font();
+	font_start[20] = 200; /* glyphs reach beyond the file */
+	assert_false(screen_open(&fb, pixels));
+	make_font();
+	font_start[28] = 10; /* odd width */
+	assert_false(screen_open(&fb, pixels));
+	make_font();
+	say("nothing is drawn now\n");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(text_control_characters),
+		cmocka_unit_test(text_wraps_and_scrolls),
+		cmocka_unit_test(escapes_and_utf8),
+		cmocka_unit_test(late_screen_shows_what_was_said),
+		cmocka_unit_test(pixels_32),
+		cmocka_unit_test(pixels_24),
+		cmocka_unit_test(pixels_16),
+		cmocka_unit_test(pixels_15),
+		cmocka_unit_test(refuses_what_it_cannot_draw),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
