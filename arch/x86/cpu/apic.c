@@ -148,9 +148,8 @@ int apic_init(const struct acpi *a)
 
 void apic_init_this(void)
 {
-	static const u16 lvts[] = {XAPIC_LVT_TIMER, XAPIC_LVT_LINT0,   XAPIC_LVT_LINT1, XAPIC_LVT_ERROR,
-				   XAPIC_LVT_PERF,  XAPIC_LVT_THERMAL, XAPIC_LVT_CMCI};
-
+	/* Timer, LINT0, LINT1, error, performance, thermal, CMCI: in the order in which CPUs came to have them. */
+	static const u16 lvts[] = {XAPIC_LVT_TIMER, 0x350, 0x360, 0x370, 0x340, 0x330, 0x2f0};
 	u64 base = rdmsr(MSR_APIC_BASE), want = base | APIC_BASE_EN;
 
 	/* xAPIC first: from disabled straight to x2APIC is no legal step (SDM 3A figure 11-27). */
@@ -163,8 +162,7 @@ void apic_init_this(void)
 	apic_write(XAPIC_SPURIOUS, SPURIOUS_EN | VEC_SPURIOUS);
 	apic_write(XAPIC_TPR, 0);
 
-	/* The version register tells how many LVTs there are, less one; the list is in the order in which they came. */
-	u32 last = apic_read(XAPIC_VERSION) >> 16 & 0xff;
+	u32 last = apic_read(XAPIC_VERSION) >> 16 & 0xff; /* how many there are, less one */
 
 	for (u32 i = 0; i < ARRAY_SIZE(lvts) && i <= last; i++)
 		apic_write(lvts[i], XAPIC_LVT_MASKED);

@@ -8,27 +8,19 @@
 
 #define asm_volatile __asm__ volatile
 
-static inline u8 inb(u16 p)
-{
-	u8 v;
-	asm_volatile("inb %1, %0" : "=a"(v) : "Nd"(p));
-	return v;
-}
-static inline u16 inw(u16 p)
-{
-	u16 v;
-	asm_volatile("inw %1, %0" : "=a"(v) : "Nd"(p));
-	return v;
-}
-static inline u32 inl(u16 p)
-{
-	u32 v;
-	asm_volatile("inl %1, %0" : "=a"(v) : "Nd"(p));
-	return v;
-}
-static inline void outb(u16 p, u8 v) { asm_volatile("outb %0, %1" ::"a"(v), "Nd"(p)); }
-static inline void outw(u16 p, u16 v) { asm_volatile("outw %0, %1" ::"a"(v), "Nd"(p)); }
-static inline void outl(u16 p, u32 v) { asm_volatile("outl %0, %1" ::"a"(v), "Nd"(p)); }
+#define CPU_PORT(suffix, type)                                            \
+	static inline type in##suffix(u16 p)                              \
+	{                                                                 \
+		type v;                                                   \
+		asm_volatile("in" #suffix " %1, %0" : "=a"(v) : "Nd"(p)); \
+		return v;                                                 \
+	}                                                                 \
+	static inline void out##suffix(u16 p, type v) { asm_volatile("out" #suffix " %0, %1" ::"a"(v), "Nd"(p)); }
+/* clang-format off */
+CPU_PORT(b, u8)
+CPU_PORT(w, u16)
+CPU_PORT(l, u32)
+/* clang-format on */
 
 static inline u64 rdmsr(u32 msr)
 {
@@ -78,13 +70,10 @@ CPU_REG(cr0)
 CPU_REG(cr2)
 CPU_REG(cr3)
 CPU_REG(cr4)
-CPU_REG(cr8)
 CPU_REG(dr0)
 CPU_REG(dr1)
 CPU_REG(dr2)
 CPU_REG(dr3)
-CPU_REG(dr6)
-CPU_REG(dr7)
 /* clang-format on */
 
 static inline u64 read_rflags(void)
@@ -104,7 +93,6 @@ static inline void NORETURN cpu_stop(void)
 		asm_volatile("cli; hlt" ::: "memory");
 }
 static inline void cpu_pause(void) { asm_volatile("pause" ::: "memory"); }
-static inline void invlpg(u64 va) { asm_volatile("invlpg (%0)" ::"r"(va) : "memory"); }
 /* Orders earlier stores before a following x2APIC or TSC deadline MSR write, which is not serialising (SDM 3A 11.12.3).
  */
 static inline void cpu_fence(void) { asm_volatile("mfence; lfence" ::: "memory"); }

@@ -22,30 +22,28 @@ void (*panic_vcpu_hook)(struct vcpu *);
 static u32 reporter; /* pCPU + 1 that reports; atomic */
 static u32 faults_inside;
 
-static const char *const trap_names[] = {
-	"divide error",
-	"debug exception",
-	"NMI",
-	"breakpoint",
-	"overflow",
-	"bound range",
-	"invalid opcode",
-	"no FPU",
-	"double fault",
-	"(9)",
-	"invalid TSS",
-	"segment not present",
-	"stack segment fault",
-	"general protection fault",
-	"page fault",
-	"(15)",
-	"FPU error",
-	"alignment check",
-	"machine check",
-	"SIMD error",
-	"virtualization exception",
-	"control protection",
-};
+static const char *const trap_names[] = {"divide error",
+					 "debug exception",
+					 "NMI",
+					 "breakpoint",
+					 "overflow",
+					 "bound range",
+					 "invalid opcode",
+					 "no FPU",
+					 "double fault",
+					 "(9)",
+					 "invalid TSS",
+					 "segment not present",
+					 "stack segment fault",
+					 "general protection fault",
+					 "page fault",
+					 "(15)",
+					 "FPU error",
+					 "alignment check",
+					 "machine check",
+					 "SIMD error",
+					 "virtualization exception",
+					 "control protection"};
 
 static const char *trap_name(u64 vector)
 {
@@ -122,17 +120,13 @@ static void log_control_registers(void)
 
 static void log_registers(const struct trap_frame *f)
 {
-	const struct {
-		const char *name;
-		u64 val;
-	} regs[] = {{"rip", f->rip}, {"rsp", f->rsp}, {"rfl", f->rflags}, {"cs ", f->cs},  {"rax", f->ax},
-		    {"rbx", f->bx},  {"rcx", f->cx},  {"rdx", f->dx},     {"rsi", f->si},  {"rdi", f->di},
-		    {"rbp", f->bp},  {"r8 ", f->r8},  {"r9 ", f->r9},     {"r10", f->r10}, {"r11", f->r11},
-		    {"r12", f->r12}, {"r13", f->r13}, {"r14", f->r14},    {"r15", f->r15}, {"ss ", f->ss}};
+	/* As struct trap_frame has them. */
+	static const char names[][4] = {"r15", "r14", "r13", "r12", "r11", "r10", "r9",  "r8", "rbp", "rdi", "rsi",
+					"rdx", "rcx", "rbx", "rax", "vec", "err", "rip", "cs", "rfl", "rsp", "ss"};
+	const u64 *value = &f->r15;
 
-	for (unsigned i = 0; i < ARRAY_SIZE(regs); i += 4)
-		log("%s %016lx %s %016lx %s %016lx %s %016lx\n", regs[i].name, regs[i].val, regs[i + 1].name,
-		    regs[i + 1].val, regs[i + 2].name, regs[i + 2].val, regs[i + 3].name, regs[i + 3].val);
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		log("%3s %016lx%c", names[i], value[i], i % 4 == 3 || i == ARRAY_SIZE(names) - 1 ? '\n' : ' ');
 	log_control_registers();
 }
 

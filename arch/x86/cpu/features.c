@@ -25,8 +25,6 @@ static const struct {
 	[FEAT_SMEP] = {"smep", 7, EBX, 7},
 	[FEAT_SMAP] = {"smap", 7, EBX, 20},
 	[FEAT_UMIP] = {"umip", 7, ECX, 2},
-	[FEAT_PCID] = {"pcid", 1, ECX, 17},
-	[FEAT_LA57] = {"la57", 7, ECX, 16},
 	[FEAT_X2APIC] = {"x2apic", 1, ECX, 21},
 	[FEAT_TSC_DEADLINE] = {"tsc-deadline", 1, ECX, 24},
 	[FEAT_INVARIANT_TSC] = {"invariant-tsc", 0x80000007, EDX, 8},
@@ -40,9 +38,6 @@ static const struct {
 	[FEAT_NRIP_SAVE] = {"nrip-save", 0x8000000a, EDX, 3},
 	[FEAT_DECODE_ASSISTS] = {"decode-assists", 0x8000000a, EDX, 7},
 	[FEAT_FLUSH_BY_ASID] = {"flush-by-asid", 0x8000000a, EDX, 6},
-	[FEAT_VMCB_CLEAN] = {"vmcb-clean", 0x8000000a, EDX, 5},
-	[FEAT_VGIF] = {"vgif", 0x8000000a, EDX, 16},
-	[FEAT_AVIC] = {"avic", 0x8000000a, EDX, 13},
 	[FEAT_VMX] = {"vmx", 1, ECX, 5},
 };
 
@@ -131,8 +126,7 @@ void features_probe(void)
 		if (reg_of(leaf(sources[i].leaf, 0), sources[i].reg) & BIT(sources[i].bit))
 			f->has |= BIT(i);
 	if (!cpu_has(FEAT_SVM)) /* leaf 0x8000000a is not defined then */
-		f->has &= ~(BIT(FEAT_NPT) | BIT(FEAT_NRIP_SAVE) | BIT(FEAT_DECODE_ASSISTS) | BIT(FEAT_FLUSH_BY_ASID) |
-			    BIT(FEAT_VMCB_CLEAN) | BIT(FEAT_VGIF) | BIT(FEAT_AVIC));
+		f->has &= ~(BIT(FEAT_NPT) | BIT(FEAT_NRIP_SAVE) | BIT(FEAT_DECODE_ASSISTS) | BIT(FEAT_FLUSH_BY_ASID));
 	r = leaf(EXTENDED + 8, 0);
 	f->phys_bits = (u8)(r.a ? MIN(r.a & 0xff, 52u) : 36);
 	f->virt_bits = (u8)(r.a ? r.a >> 8 : 48);

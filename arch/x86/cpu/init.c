@@ -50,12 +50,6 @@ void cpu_init_this(struct pcpu *p)
 		xsetbv(0, cpu_features.xcr0_mask);
 }
 
-void pcpu_run_on_stack(struct pcpu *p, void (*fn)(void))
-{
-	asm_volatile("mov %0, %%rsp; xor %%ebp, %%ebp; call *%1" ::"r"(p->stack_top), "r"(fn) : "memory");
-	__builtin_unreachable();
-}
-
 void cpu_idle(u64 deadline)
 {
 	struct pcpu *p = this_pcpu();

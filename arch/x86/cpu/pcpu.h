@@ -63,8 +63,6 @@ void stack_guard_init(void);
  * maps everything in use, the stack included.
  */
 void cpu_init_this(struct pcpu *p);
-/* Continues in fn on p's guarded stack; the old stack's contents are dead. */
-void pcpu_run_on_stack(struct pcpu *p, void (*fn)(void)) __attribute__((noreturn));
 /* Halts until an interrupt or the absolute deadline (ns), unless there is work. Called and returns with interrupts on.
  */
 void cpu_idle(u64 deadline);

@@ -37,7 +37,6 @@
 #define SYNC_ROUNDS      8u
 #define SYNC_GOOD_NS     10000ul
 #define SYNC_SLACK_TICKS 1000
-#define INVLPG_MAX       32u
 
 /* The tail of the trampoline: see there. */
 struct PACKED tramp_args {
@@ -52,7 +51,7 @@ enum { LOW_CODE, LOW_PML4, LOW_PDPT, LOW_PD, LOW_FRAMES };
 
 extern const u8 trampoline_start[], trampoline_args[], trampoline_end[];
 
-static void (*ap_entry)(void) NORETURN;
+static NORETURN void (*ap_entry)(void);
 static bool ap_alive; /* the starting pCPU has reached C; atomic */
 static u32 stopper;   /* pCPU + 1 that has stopped the others; atomic */
 static struct {
@@ -255,7 +254,7 @@ static void flush_others(u64 mask, bool host)
 
 void port_flush_root(hpa_t root, u64 pcpu_mask)
 {
-	(void)root; /* every root's translations are given up: a pCPU rarely runs more than one guest between two
+	/* Every root's translations are given up: a pCPU rarely runs more than one guest between two
 		       flushes */
 	if (pcpu_mask & BIT(port_cpu())) {
 		atomic_add(&this_pcpu()->flush_gen, 1);
@@ -264,15 +263,12 @@ void port_flush_root(hpa_t root, u64 pcpu_mask)
 	flush_others(pcpu_mask, false);
 }
 
+/* Rare, so all of it: the range does not matter. */
 void port_flush_host(u64 va, u64 len)
 {
 	u64 irq = port_irq_save();
 
-	if (len / PAGE_SIZE > INVLPG_MAX)
-		flush_all();
-	else
-		for (u64 at = va & PAGE_MASK; at < va + len; at += PAGE_SIZE)
-			invlpg(at);
+	flush_all();
 	port_irq_restore(irq);
 	flush_others(~0ul, true);
 }
@@ -301,45 +297,29 @@ bool smp_stopping(void)
 	return by && by != port_cpu() + 1;
 }
 
-static bool all_stopped(void)
-{
-	for (unsigned i = 0; i < pcpu_count; i++)
-		if (&pcpus[i] != this_pcpu() && atomic_load(&pcpus[i].online))
-			return false;
-	return true;
-}
-
-static void stop_round(void (*send)(u32 id))
-{
-	u64 end = port_now() + STOP_NS;
-
-	for (unsigned i = 0; i < pcpu_count; i++)
-		if (&pcpus[i] != this_pcpu() && atomic_load(&pcpus[i].online))
-			send(pcpus[i].apic_id);
-	while (!all_stopped() && port_now() < end)
-		cpu_pause();
-}
-
-static void send_stop(u32 id) { apic_ipi(id, VEC_STOP); }
-
+/* By NMI: whoever has interrupts off, perhaps for ever, stops too. */
 void smp_stop_others(void)
 {
 	u32 by = 0, me = port_cpu() + 1;
+	u64 end = port_now() + STOP_NS;
 
 	if (!atomic_cas(&stopper, &by, me) && by != me)
 		smp_stop_this();
-	stop_round(send_stop);
-	stop_round(apic_ipi_nmi); /* to those that had interrupts off */
+	for (unsigned i = 0; i < pcpu_count; i++)
+		if (i != port_cpu() && atomic_load(&pcpus[i].online))
+			apic_ipi_nmi(pcpus[i].apic_id);
+	for (unsigned i = 0; i < pcpu_count; i++)
+		while (i != port_cpu() && atomic_load(&pcpus[i].online) && port_now() < end)
+			cpu_pause();
 }
 
-unsigned smp_start(const struct acpi *a, void (*entry)(void) NORETURN)
+unsigned smp_start(const struct acpi *a, NORETURN void (*entry)(void))
 {
 	mfn_t low[LOW_FRAMES];
 	unsigned got = 0;
 
 	traps_set_handler(VEC_KICK, kick_interrupt);
 	traps_set_handler(VEC_FLUSH, flush_serve);
-	traps_set_handler(VEC_STOP, smp_stop_this);
 	if (a->cpus <= 1)
 		return pcpu_count;
 	ap_entry = entry;

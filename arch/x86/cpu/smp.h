@@ -11,11 +11,11 @@
  * at a time; one that does not answer is told on the console and left out. Each runs cpu_init_this, then entry(), and
  * never returns. Needs the timer and interrupts on. Returns the number of pCPUs online.
  */
-unsigned smp_start(const struct acpi *a, void (*entry)(void) __attribute__((noreturn)));
+unsigned smp_start(const struct acpi *a, NORETURN void (*entry)(void));
 /* Makes all other pCPUs stop for ever, interrupts off: for panic and power-off. */
 void smp_stop_others(void);
 /* Whether smp_stop_others was called, by whichever pCPU; and what the others then do (for the NMI handler). */
 bool smp_stopping(void);
-void smp_stop_this(void) __attribute__((noreturn));
+NORETURN void smp_stop_this(void);
 
 #endif

@@ -83,7 +83,6 @@ static bool hpet_open(const struct acpi *a, struct reference *r)
 
 static bool pit_open(const struct acpi *a, struct reference *r)
 {
-	(void)a;
 	outb(PIT_GATE, (u8)((inb(PIT_GATE) & 0xfc) | 1)); /* gate on, speaker off */
 	outb(PIT_COMMAND, 0xb0);                          /* channel 2, low and high byte, mode 0 */
 	outb(PIT_CHANNEL2, 0xff);

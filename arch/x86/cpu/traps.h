@@ -46,6 +46,6 @@ void backtrace(u64 rip, u64 rbp);
 /* If set: logs what is known about the vCPU that the pCPU was running, as part of a panic's report. */
 extern void (*panic_vcpu_hook)(struct vcpu *);
 /* The report on an exception of our own. */
-void fault_report(const struct trap_frame *f) __attribute__((noreturn));
+NORETURN void fault_report(const struct trap_frame *f);
 
 #endif
