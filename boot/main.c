@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Bring-up, as one readable list: boot_main. Each step says on the console what it found; one that cannot go on panics
+ * with what, where and what to do.
+ */
+#include "boot/main.h"
+#include "arch/x86/cpu/apic.h"
+#include "arch/x86/cpu/cpu.h"
+#include "arch/x86/cpu/features.h"
+#include "arch/x86/cpu/pcpu.h"
+#include "arch/x86/cpu/smp.h"
+#include "arch/x86/cpu/time.h"
+#include "arch/x86/cpu/traps.h"
+#include "boot/bootinfo.h"
+#include "boot/efi.h"
+#include "drivers/acpi.h"
+#include "drivers/console.h"
+#include "drivers/screen.h"
+#include "drivers/serial.h"
+#include "guest/guest.h"
+#include "lib/errno.h"
+#include "lib/port.h"
+#include "lib/print.h"
+#include "lib/string.h"
+#include "mm/frames.h"
+#include "mm/heap.h"
+#include "mm/hostmap.h"
+
+extern char image_start[], text_start[], text_end[], rodata_start[], rodata_end[], data_start[], image_end[];
+
+static struct bootinfo bootinfo;
+static struct acpi acpi;
+static struct config config;
+static u64 ram_total;
+
+/* --- What the boot loader and the firmware say. */
+
+static const void *read_physical(hpa_t pa, u64 len) { return pa + len >= pa ? port_virt(pa) : NULL; }
+
+/* GS must hold the boot processor's area before the first lock, and so before the first message. */
+static void early_pcpu(void)
+{
+	pcpus[0].self = &pcpus[0];
+	wrmsr(MSR_GS_BASE, (u64)&pcpus[0]);
+}
+
+static void open_serial(const struct console_choice *c)
+{
+	if (!serial_open(c->port))
+		log("console: no serial port answers at %#x\n", c->port);
+}
+
+/* Serial first: as the command line says, as SPCR says, or the first legacy port that answers. */
+static void open_consoles(void)
+{
+	static const u16 com[] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
+	char value[64];
+
+	if (bootinfo_option(&bootinfo, "console", value, sizeof(value)) && !strncmp(value, "com", 3) &&
+	    value[3] >= '1' && value[3] <= '4') {
+		open_serial(&(struct console_choice){.port = com[value[3] - '1']});
+		return;
+	}
+	acpi_read(&bootinfo, read_physical, &acpi);
+	if (acpi.spcr && acpi.spcr_port.space == 1 && serial_open((u16)acpi.spcr_port.addr))
+		return;
+	serial_probe_legacy();
+}
+
+static void open_screen(void)
+{
+	struct framebuffer *fb = &bootinfo.fb;
+
+	if (!fb->base && bootinfo.firmware == FIRMWARE_BIOS)
+		*fb = (struct framebuffer){.base = 0xb8000, .pitch = 160, .width = 80, .height = 25, .text = true};
+	/* The early tables reach 4 GB; later ones map it at the same place. */
+	if (fb->base && fb->base + (u64)fb->pitch * fb->height <= 4 * GB)
+		screen_open(fb, port_virt(fb->base));
+}
+
+static void report_memory(void)
+{
+	static const char *const kind[MEM_KINDS] = {"reserved", "free RAM", "ACPI", "ACPI NVS", "bad", "loaded"};
+
+	for (unsigned i = 0; i < bootinfo.ranges; i++) {
+		const struct mem_range *r = &bootinfo.range[i];
+
+		log("memory  %012lx-%012lx %s\n", r->start, r->start + r->len - 1, kind[r->kind]);
+		if (r->kind == MEM_RAM || r->kind == MEM_LOADER)
+			ram_total += r->len;
+	}
+	log("memory  %lu MB of RAM\n", ram_total / MB);
+	if (bootinfo.dropped)
+		log("memory  %u ranges or modules were too many and are not used\n", bootinfo.dropped);
+}
+
+static void read_boot_info(u32 magic, hpa_t info, hpa_t load_base)
+{
+	const char *why = "";
+	int err = bootinfo_parse(magic, info, read_physical, &bootinfo, &why);
+
+	bootinfo.image_start = load_base;
+	bootinfo.image_end = load_base + (u64)(image_end - image_start);
+	if (bootinfo.efi_boot_services)
+		efi_survey(&bootinfo);
+	open_consoles();
+	open_screen();
+	log("\nCleave %s: a Type-1 microhypervisor\n", CLEAVE_VERSION);
+	if (err)
+		panic("the boot loader's information is unusable: %s. Load Cleave with GRUB's multiboot2 command", why);
+	log("boot    %s, %s, by %s\n", bootinfo.firmware == FIRMWARE_UEFI ? "UEFI" : "BIOS", bootinfo.protocol,
+	    bootinfo.loader[0] ? bootinfo.loader : "an unnamed loader");
+	if (bootinfo.efi_boot_services && efi_take_over(&bootinfo))
+		panic("the firmware does not let go of the machine (ExitBootServices): update it or boot in BIOS mode");
+	bootinfo_claim(&bootinfo);
+	if (!acpi.present)
+		acpi_read(&bootinfo, read_physical, &acpi);
+}
+
+/* --- Memory. */
+
+/* A place for the frame table: in the highest free RAM that the early tables reach. */
+static hpa_t place_frame_table(u64 bytes)
+{
+	hpa_t best = 0;
+
+	for (unsigned i = 0; i < bootinfo.ranges; i++) {
+		const struct mem_range *r = &bootinfo.range[i];
+		hpa_t end = MIN(r->start + r->len, 4 * GB);
+
+		if (r->kind == MEM_RAM && r->start >= 1 * MB && end > r->start && end - r->start >= bytes)
+			best = MAX(best, end - bytes);
+	}
+	return best;
+}
+
+static void init_frames(void)
+{
+	u64 frames = 0;
+	hpa_t table = 0;
+
+	for (unsigned i = 0; i < bootinfo.ranges; i++)
+		if (bootinfo.range[i].kind == MEM_RAM || bootinfo.range[i].kind == MEM_LOADER)
+			frames = MAX(frames, (bootinfo.range[i].start + bootinfo.range[i].len) / PAGE_SIZE);
+	u64 wanted = frames;
+	for (; frames && !table; frames = table ? frames : frames / 2)
+		table = place_frame_table(ROUND_UP(frames * sizeof(struct frame), PAGE_SIZE));
+	if (!table)
+		panic("no free memory for the frame table: the machine has %lu MB of RAM", ram_total / MB);
+	if (frames < wanted)
+		log("memory  above %lu GB is not used: no room for its frame table below 4 GB\n",
+		    frames * PAGE_SIZE / GB);
+
+	u64 bytes = ROUND_UP(frames * sizeof(struct frame), PAGE_SIZE);
+
+	bootinfo_add(&bootinfo, table, bytes, MEM_LOADER);
+	memset(port_virt(table), 0, bytes);
+	frames_init(port_virt(table), frames);
+	for (unsigned i = 0; i < bootinfo.ranges; i++) {
+		const struct mem_range *r = &bootinfo.range[i];
+		u64 first = r->start / PAGE_SIZE, end = MIN((r->start + r->len) / PAGE_SIZE, frames);
+
+		if (r->kind == MEM_RAM && first < end)
+			frames_add(MFN(first), end - first);
+	}
+}
+
+static void must_map(u64 va, hpa_t pa, u64 len, enum host_prot prot, enum host_cache cache)
+{
+	int err = hostmap_map(va, pa, len, prot, cache);
+
+	if (err)
+		panic("mapping %#lx to %#lx, %lu KB: error %d", va, pa, len / KB, -err);
+}
+
+static void map_image(void)
+{
+	const struct {
+		char *start, *end;
+		enum host_prot prot;
+	} part[] = {
+		{text_start, text_end, HOST_RX},
+		{rodata_start, rodata_end, HOST_R},
+		{data_start, image_end, HOST_RW},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(part); i++)
+		must_map((u64)part[i].start, bootinfo.image_start + (u64)(part[i].start - image_start),
+			 ROUND_UP((u64)(part[i].end - part[i].start), PAGE_SIZE), part[i].prot, HOST_WB);
+}
+
+/* RAM and what the loader put there, but not the image: its code must have no writable alias. */
+static void map_ram(void)
+{
+	for (unsigned i = 0; i < bootinfo.ranges; i++) {
+		const struct mem_range *r = &bootinfo.range[i];
+		hpa_t start = ROUND_DOWN(r->start, PAGE_SIZE), end = ROUND_UP(r->start + r->len, PAGE_SIZE);
+
+		if (r->kind != MEM_RAM && r->kind != MEM_LOADER)
+			continue;
+		if (start < bootinfo.image_end && end > bootinfo.image_start) {
+			hpa_t image_top = ROUND_UP(bootinfo.image_end, PAGE_SIZE);
+
+			if (start < bootinfo.image_start)
+				must_map(DIRECT_MAP + start, start, bootinfo.image_start - start, HOST_RW, HOST_WB);
+			start = image_top;
+		}
+		if (start < end)
+			must_map(DIRECT_MAP + start, start, end - start, HOST_RW, HOST_WB);
+	}
+}
+
+static void map_screen(void)
+{
+	const struct framebuffer *fb = &bootinfo.fb;
+	hpa_t start = ROUND_DOWN(fb->base, PAGE_SIZE);
+
+	if (fb->base &&
+	    hostmap_map(DIRECT_MAP + start, start, ROUND_UP(fb->base + (u64)fb->pitch * fb->height, PAGE_SIZE) - start,
+			HOST_RW, fb->text ? HOST_UC : HOST_WC))
+		panic("mapping the screen at %#lx", fb->base);
+}
+
+static void init_memory(void)
+{
+	init_frames();
+	if (hostmap_init(cpu_has(FEAT_GB_PAGES) ? ORDER_1G : ORDER_2M, cpu_has(FEAT_NX)))
+		panic("no memory for the hypervisor's own page table");
+	map_image();
+	map_ram();
+	map_screen();
+	write_cr3(hostmap_root());
+}
+
+/* --- Guests. */
+
+static bool name_matches(const char *module, const char *name, size_t len)
+{
+	size_t n = strlen(module);
+
+	return n >= len && !memcmp(module + n - len, name, len) && (n == len || module[n - len - 1] == '/');
+}
+
+/* A file is a boot module: of that name, or with that name at the end of its path. */
+static int find_module(const char *name, size_t len, struct blob *out)
+{
+	for (unsigned i = 0; i < bootinfo.modules; i++) {
+		const struct boot_module *m = &bootinfo.module[i];
+
+		if (!name_matches(m->name, name, len))
+			continue;
+		*out = (struct blob){.name = m->name, .data = port_virt(m->start), .size = m->len};
+		return 0;
+	}
+	return -ENOENT;
+}
+
+static void apply_host_config(const struct host_config *h)
+{
+	for (unsigned i = 0; i < h->consoles; i++)
+		if (h->console[i].kind == CONSOLE_SERIAL)
+			open_serial(&h->console[i]);
+}
+
+static unsigned start_guests(void)
+{
+	static const char file_name[] = "guests.conf";
+	char text[256];
+	struct blob file;
+
+	if (find_module(file_name, sizeof(file_name) - 1, &file)) {
+		log("config  no module named guests.conf: add 'module2 /cleave/guests.conf guests.conf' to the boot menu\n");
+		return 0;
+	}
+	int err = config_parse(file.data, file.size, &config);
+
+	for (unsigned i = 0; i < MIN(config.errors, (unsigned)CONFIG_MAX_ERRORS); i++) {
+		config_error_text(&config, i, file_name, text, sizeof(text));
+		log("%s\n", text);
+	}
+	for (unsigned i = 0; i < config.guests; i++)
+		if (config.guest[i].bad)
+			log("@end guest=%.*s reason=config detail=%s:%u\n", (int)config.guest[i].name.len,
+			    config.guest[i].name.s, file_name, config.guest[i].line);
+	if (err)
+		return 0;
+	apply_host_config(&config.host);
+	return guests_start(&config, find_module, time_tsc_khz(), time_wall());
+}
+
+static void end_of_the_last_guest(void)
+{
+	if (config.host.when_idle == IDLE_WAIT) {
+		hvm_poll = NULL;
+		log("host    the last guest has ended; waiting, as when-idle says\n");
+		return;
+	}
+	bool off = config.host.when_idle == IDLE_POWEROFF;
+
+	log("host    the last guest has ended; %s\n", off ? "switching off" : "restarting the machine");
+	smp_stop_others();
+	console_drain();
+	if (!off)
+		acpi_reset(&acpi);
+	acpi_power_off(&acpi);
+	log("host    the machine cannot be switched off by software: do it by hand\n");
+	hvm_poll = NULL;
+}
+
+static void poll(void)
+{
+	for (int c = serial_getc(); c >= 0; c = serial_getc())
+		guests_input((u8)c);
+	guests_poll();
+	if (guests_idle())
+		end_of_the_last_guest();
+}
+
+/* --- The list. */
+
+static NORETURN void run_other_pcpu(void)
+{
+	if (hvm)
+		hvm_cpu_on();
+	hvm_loop();
+}
+
+static NORETURN void run_boot_pcpu(void)
+{
+	if (start_guests())
+		hvm_poll = poll;
+	else
+		log("host    no guest could be started; the machine stays as it is, for the messages above to be read\n");
+	hvm_loop();
+}
+
+NORETURN void boot_main(u32 magic, hpa_t info, hpa_t load_base)
+{
+	early_pcpu();
+	read_boot_info(magic, info, load_base);
+	traps_init_boot();
+	features_probe();
+	report_memory();
+	features_report();
+	init_memory();
+	cpu_init_this(&pcpus[0]);
+	if (traps_init_pcpu(&pcpus[0]))
+		panic("no memory for the boot processor's stacks");
+	traps_load_pcpu(&pcpus[0]);
+	if (apic_init(&acpi))
+		panic("this machine has no local APIC");
+	apic_init_this();
+	time_init(&acpi);
+	time_init_this();
+	if (serial_input_irq() >= 0) {
+		traps_set_handler(VEC_SERIAL, serial_interrupt);
+		ioapic_route_isa(&acpi, (unsigned)serial_input_irq(), VEC_SERIAL);
+	}
+	cpu_sti();
+	int no_hvm = hvm_init();
+	unsigned online = smp_start(&acpi, run_other_pcpu);
+
+	log("@boot version=%s firmware=%s cpu=%s modes=%s pcpus=%u ram=%luM\n", CLEAVE_VERSION,
+	    bootinfo.firmware == FIRMWARE_UEFI ? "uefi" : "bios", cpu_features.vendor_id, no_hvm ? "none" : hvm->paging,
+	    online, ram_total / MB);
+
+	/* From here on a stack with a guard page below it. */
+	__asm__ volatile("mov %0, %%rsp; xor %%ebp, %%ebp; call *%1" ::"r"(pcpus[0].stack_top), "r"(run_boot_pcpu)
+			 : "memory");
+	__builtin_unreachable();
+}

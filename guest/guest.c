@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Building a guest is a list of steps, each of which may fail with a reason; what was built so far is then taken down
+ * by the same function that ends a guest. Images are read again at each start, so that a restart is a fresh machine.
+ */
+#include "guest/guest.h"
+
+#include "arch/x86/cpu/cpu.h"
+#include "arch/x86/cpu/features.h"
+#include "arch/x86/cpu/pcpu.h"
+#include "drivers/console.h"
+#include "lib/assert.h"
+#include "lib/errno.h"
+#include "lib/print.h"
+#include "lib/string.h"
+#include "mm/frames.h"
+#include "mm/heap.h"
+#include "sched/kick.h"
+
+/* A guest that crashed this often in a row, each time within the time, is not started again. */
+#define CRASHES_MAX    5
+#define CRASH_QUICK_NS 10000000000ul
+#define LINE_MAX       240
+#define LINE_FLUSH_NS  20000000ul
+
+enum guest_state { GUEST_OFF, GUEST_RUNNING, GUEST_ENDED };
+
+struct guest {
+	struct vm vm;
+	const struct guest_config *config;
+	char name[CONFIG_NAME_MAX + 1];
+	char cmdline[CONFIG_CMDLINE_MAX + 1];
+	char error[224];     /* why it could not be started */
+	u32 state;           /* enum guest_state; atomic: set ENDED on any pCPU, else by the boot pCPU */
+	u64 started;         /* ns */
+	unsigned crashes;    /* quick ones in a row */
+	char line[LINE_MAX]; /* output not yet shown; under output_lock */
+	unsigned line_len;
+	struct timer line_timer; /* shows an unfinished line, such as a prompt */
+};
+
+static struct guest *guests[CONFIG_MAX_GUESTS];
+static unsigned guest_count;
+static unsigned pcpu_load[MAX_PCPUS]; /* vCPUs placed on each */
+static guest_file_fn find_file;
+static u32 guest_tsc_khz;
+static u64 wall_at_boot;
+
+/* The guest whose unfinished line is the last thing on the console. */
+static struct guest *open_line;
+static struct lock output_lock = LOCK_INIT(LOCK_OUTPUT);
+
+extern const u8 dsdt_start[], dsdt_end[];
+
+static struct guest *guest_of(struct vm *vm) { return container_of(vm, struct guest, vm); }
+
+static PRINTF(3, 4) int fail(struct guest *g, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vformat(g->error, sizeof(g->error), fmt, ap);
+	va_end(ap);
+	return err;
+}
+
+/* --- Output: one guest has the console as it is; of several each line is marked with its guest's name. */
+
+static void show_line(struct guest *g)
+{
+	char text[LINE_MAX + CONFIG_NAME_MAX + 8];
+	size_t n = 0;
+
+	if (!g->line_len)
+		return;
+	if (open_line != g)
+		n = format(text, sizeof(text), "%s[%s] ", open_line ? "\n" : "", g->name);
+	memcpy(text + n, g->line, g->line_len);
+	open_line = g->line[g->line_len - 1] == '\n' ? NULL : g;
+	console_write(text, n + g->line_len);
+	g->line_len = 0;
+}
+
+static void show_unfinished(void *arg)
+{
+	struct guest *g = arg;
+
+	lock_take(&output_lock);
+	show_line(g);
+	lock_drop(&output_lock);
+}
+
+static void guest_output(struct vm *vm, u8 c)
+{
+	struct guest *g = guest_of(vm);
+
+	if (guest_count == 1) {
+		console_write((const char *)&c, 1);
+		return;
+	}
+	lock_take(&output_lock);
+	if (c != '\r')
+		g->line[g->line_len++] = (char)c;
+	bool done = c == '\n' || g->line_len == sizeof(g->line);
+	if (done)
+		show_line(g);
+	lock_drop(&output_lock);
+	if (!done && g->line_len == 1)
+		timer_set(&g->line_timer, port_now() + LINE_FLUSH_NS);
+}
+
+/* --- Start. */
+
+static int add_memory(struct guest *g, struct memmap *map)
+{
+	const struct {
+		gpa_t start, end;
+		enum p2m_type type;
+	} part[] = {
+		{0, MIN(map->low_end, 0xa0000ul), P2M_RAM},
+		{GUEST_ROM_BASE, GUEST_ROM_BASE + GUEST_ROM_SIZE, P2M_RO},
+		{0x100000, map->low_end, P2M_RAM},
+		{4 * GB, map->high_end, P2M_RAM},
+	};
+	struct p2m *p2m = &g->vm.p2m;
+	int err = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(part) && !err; i++) {
+		if (part[i].end <= part[i].start)
+			continue;
+		gfn_t first = gpa_to_gfn(part[i].start);
+		err = p2m_add_slot(p2m, first, (part[i].end - part[i].start) >> PAGE_SHIFT, part[i].type);
+		if (!err && g->config->demand && part[i].type == P2M_RAM)
+			err = p2m_populate_on_demand(p2m, first);
+		else if (!err)
+			err = p2m_populate(p2m, first);
+	}
+	return err;
+}
+
+static int build_memory(struct guest *g, struct memmap *map)
+{
+	const struct guest_config *c = g->config;
+	unsigned width = MIN(cpu_features.phys_bits, 48);
+	struct frames_stats free;
+	int err;
+
+	frames_stats(&free);
+	if (!c->demand && free.free < c->memory / PAGE_SIZE)
+		return fail(g, -ENOMEM, "memory = %luM, but only %luM are free: lower memory =, or start fewer guests",
+			    c->memory / MB, free.free * PAGE_SIZE / MB);
+	memmap_build(map, c->memory);
+	if (map->high_end > 1ul << width)
+		return fail(g, -EINVAL, "memory = %luM does not fit into this CPU's %u address bits", c->memory / MB,
+			    width);
+	err = p2m_init(&g->vm.p2m, hvm->format, (u16)(OWNER_GUEST + g->vm.id), c->max_order, width);
+	if (!err)
+		err = add_memory(g, map);
+	if (err)
+		return fail(g, err,
+			    "memory = %luM: the machine's memory ran out (error %d): lower memory =", c->memory / MB,
+			    -err);
+	return 0;
+}
+
+/* The allowed pCPU with the fewest vCPUs so far. */
+static int place_vcpu(u64 allowed, unsigned *out)
+{
+	bool found = false;
+
+	for (unsigned i = 0; i < MAX_PCPUS; i++) {
+		if (!(allowed >> i & 1) || !pcpus[i].online || (found && pcpu_load[i] >= pcpu_load[*out]))
+			continue;
+		*out = i;
+		found = true;
+	}
+	return found ? 0 : -ENODEV;
+}
+
+static void power(void *ctx, enum power_event ev, const char *how)
+{
+	struct guest *g = ctx;
+
+	vm_end(&g->vm, ev == POWER_OFF ? END_POWEROFF : END_RESET, "%s", how);
+}
+
+static void device_output(void *ctx, u8 c)
+{
+	struct guest *g = ctx;
+
+	guest_output(&g->vm, c);
+}
+
+static void kick_vcpu(void *ctx, unsigned vcpu)
+{
+	struct guest *g = ctx;
+
+	vcpu_kick(g->vm.vcpu[vcpu]);
+}
+
+static const struct platform_ops platform_ops = {.console_out = device_output, .power = power, .kick = kick_vcpu};
+
+static int build_vcpus(struct guest *g)
+{
+	const struct guest_config *c = g->config;
+	struct vm *vm = &g->vm;
+	struct lapic *lapic[MAX_VCPUS];
+	struct timerq *queue[MAX_VCPUS];
+	int err;
+
+	vm->vcpu = heap_alloc(c->vcpus * sizeof(*vm->vcpu));
+	if (!vm->vcpu)
+		return fail(g, -ENOMEM, "no memory for %u vCPUs", c->vcpus);
+	for (unsigned i = 0; i < c->vcpus; i++) {
+		unsigned cpu = 0;
+
+		err = place_vcpu(c->cpus, &cpu);
+		if (err)
+			return fail(g, err, "cpus = names no pCPU of this machine, which has 0-%u", pcpu_count - 1);
+		err = vcpu_create(vm, i, cpu, c->weight, &vm->vcpu[i]);
+		if (err)
+			return fail(g, err, "no memory for vCPU %u", i);
+		pcpu_load[cpu]++;
+		vm->vcpus = i + 1;
+		lapic[i] = &vm->vcpu[i]->lapic;
+		queue[i] = &pcpus[cpu].timers;
+	}
+	timer_init(&g->line_timer, queue[0], show_unfinished, g);
+	err = platform_init(&vm->platform, &platform_ops, g, lapic, vm->vcpus, queue, &vm->clock,
+			    wall_at_boot + port_now() / 1000000000);
+	return err ? fail(g, err, "its devices could not be set up (error %d)", -err) : 0;
+}
+
+static int find_blob(struct guest *g, const char *key, struct slice name, struct blob *out)
+{
+	if (!find_file(name.s, name.len, out))
+		return 0;
+	return fail(g, -ENOENT, "%s = %.*s: no such file: put it beside guests.conf and into the boot menu's modules",
+		    key, (int)name.len, name.s);
+}
+
+static int load_images(struct guest *g, const struct memmap *map, struct start_state *start)
+{
+	const struct guest_config *c = g->config;
+	struct blob kernel, module[CONFIG_MAX_MODULES];
+	struct blob dsdt = {"DSDT", dsdt_start, (u64)dsdt_end - (u64)dsdt_start};
+	struct load_error why = {""};
+	struct load_input in = {&g->vm.p2m, map, &kernel, module, c->initrds, g->cmdline, 0};
+	int err = find_blob(g, "kernel", c->kernel, &kernel);
+
+	for (unsigned i = 0; i < c->initrds && !err; i++)
+		err = find_blob(g, "initrd", c->initrd[i], &module[i]);
+	if (err)
+		return err;
+	err = tables_write(&g->vm.p2m, c->vcpus, &dsdt, &in.rsdp);
+	if (err)
+		return fail(g, err, "its ACPI tables could not be written (error %d)", -err);
+	err = load_kernel(&in, start, &why);
+	return err ? fail(g, err, "%s", why.text) : 0;
+}
+
+static void set_flat(struct vcpu *v, enum seg s, u16 sel, u16 attr)
+{
+	struct segment seg = {.base = 0, .limit = 0xffffffff, .sel = sel, .attr = attr};
+
+	hvm->set_seg(v, s, &seg);
+}
+
+/* Puts the first vCPU where the loaded kernel expects it. */
+static void enter_kernel(struct vcpu *v, const struct start_state *s)
+{
+	struct gregs *r = &v->regs;
+
+	vcpu_reset(v);
+	set_flat(v, SEG_CS, s->cs, s->long_mode ? 0xa9b : 0xc9b);
+	for (unsigned seg = SEG_ES; seg < SEGS_USER; seg++)
+		if (seg != SEG_CS)
+			set_flat(v, seg, s->ds, 0xc93);
+	if (s->gdt_limit) {
+		hvm->set(v, REG_GDTR_BASE, s->gdt);
+		hvm->set(v, REG_GDTR_LIMIT, s->gdt_limit);
+	}
+	if (s->long_mode) {
+		hvm->set(v, REG_CR3, s->cr3);
+		hvm->set(v, REG_CR4, CR4_PAE);
+		hvm->set(v, REG_EFER, EFER_LME | EFER_LMA);
+		hvm->set(v, REG_CR0, CR0_PG | CR0_PE | CR0_ET | CR0_NE);
+	} else
+		hvm->set(v, REG_CR0, CR0_PE | CR0_ET);
+	*r = (struct gregs){.rip = s->rip, .rflags = 2};
+	r->r[R_SP] = s->rsp;
+	r->r[R_AX] = s->rax;
+	r->r[R_BX] = s->rbx;
+	r->r[R_CX] = s->rcx;
+	r->r[R_DX] = s->rdx;
+	r->r[R_SI] = s->rsi;
+	r->r[R_DI] = s->rdi;
+	r->r[R_BP] = s->rbp;
+}
+
+static void report_p2m(struct guest *g)
+{
+	struct p2m_stats s;
+	u64 splits = 0;
+
+	p2m_get_stats(&g->vm.p2m, &s);
+	for (unsigned i = 0; i < SPLIT_REASONS; i++)
+		splits += s.splits[i];
+	u64 large = (s.entries[2] << ORDER_1G) + (s.entries[1] << ORDER_2M), all = large + s.entries[0];
+	u64 permille = all ? large * 1000 / all : 0;
+
+	log("@p2m guest=%s 1g=%lu 2m=%lu 4k=%lu super=%lu.%lu tables=%lu splits=%lu merges=%lu collapses=0\n", g->name,
+	    s.entries[2], s.entries[1], s.entries[0], permille / 10, permille % 10, s.tables, splits, s.merges);
+}
+
+static void vm_ended(struct vm *vm)
+{
+	atomic_store(&guest_of(vm)->state, GUEST_ENDED);
+	port_kick(0);
+}
+
+/* Takes down whatever of the guest has been built; leaves it as it was before guest_start. */
+static void guest_teardown(struct guest *g)
+{
+	struct vm *vm = &g->vm;
+
+	if (vm->platform.ops) {
+		platform_free(&vm->platform);
+		timer_cancel(&g->line_timer);
+	}
+	for (unsigned i = 0; i < vm->vcpus; i++) {
+		pcpu_load[vm->vcpu[i]->pcpu]--;
+		vcpu_destroy(vm->vcpu[i]);
+	}
+	heap_free(vm->vcpu, g->config->vcpus * sizeof(*vm->vcpu));
+	if (vm->p2m.owner)
+		p2m_free(&vm->p2m);
+}
+
+static int guest_start(struct guest *g, unsigned id)
+{
+	const struct guest_config *c = g->config;
+	struct start_state start = {0};
+	struct memmap map;
+	int err;
+
+	memset(&g->vm, 0, sizeof(g->vm));
+	g->vm.name = g->name;
+	g->vm.id = id;
+	g->vm.clock = (struct guest_clock){.start_ns = port_now(), .tsc_khz = guest_tsc_khz};
+	g->vm.ended = vm_ended;
+	if (!hvm)
+		return fail(g, -ENODEV,
+			    "this machine offers no virtualisation: see the line that begins with 'hvm' above");
+	if (c->paging == PAGING_SHADOW)
+		return fail(g, -ENOSYS, "paging = shadow is not in this version: use paging = auto");
+	err = build_memory(g, &map);
+	if (!err)
+		err = build_vcpus(g);
+	if (!err)
+		err = load_images(g, &map, &start);
+	if (err)
+		return err;
+	enter_kernel(g->vm.vcpu[0], &start);
+	g->started = port_now();
+	g->line_len = 0;
+	g->vm.live = g->vm.vcpus;
+	log("@start guest=%s paging=%s vcpus=%u memory=%luM\n", g->name, hvm->paging, g->vm.vcpus, c->memory / MB);
+	report_p2m(g);
+	atomic_store(&g->state, GUEST_RUNNING);
+	sched_wake(&g->vm.vcpu[0]->sched);
+	return 0;
+}
+
+static bool try_start(struct guest *g, unsigned id)
+{
+	if (!guest_start(g, id))
+		return true;
+	log("guest %s: %s\n@end guest=%s reason=config detail=start\n", g->name, g->error, g->name);
+	guest_teardown(g);
+	atomic_store(&g->state, GUEST_OFF);
+	return false;
+}
+
+static struct guest *guest_new(const struct guest_config *c)
+{
+	struct guest *g = heap_alloc(sizeof(*g));
+
+	if (!g)
+		return NULL;
+	g->config = c;
+	memcpy(g->name, c->name.s, MIN(c->name.len, sizeof(g->name) - 1));
+	memcpy(g->cmdline, c->cmdline.s, MIN(c->cmdline.len, sizeof(g->cmdline) - 1));
+	return g;
+}
+
+unsigned guests_start(const struct config *config, guest_file_fn file, u32 tsc_khz, u64 wall_seconds)
+{
+	unsigned started = 0;
+
+	find_file = file;
+	guest_tsc_khz = tsc_khz;
+	wall_at_boot = wall_seconds;
+	for (unsigned i = 0; i < config->guests; i++) {
+		if (config->guest[i].bad)
+			continue;
+		guests[guest_count] = guest_new(&config->guest[i]);
+		if (guests[guest_count])
+			guest_count++;
+		else
+			log("guest %.*s: no memory for its description\n", (int)config->guest[i].name.len,
+			    config->guest[i].name.s);
+	}
+	for (unsigned i = 0; i < guest_count; i++)
+		started += try_start(guests[i], i);
+	return started;
+}
+
+/* --- End. */
+
+static bool wants_restart(struct guest *g)
+{
+	if (g->vm.end_reason == END_RESET)
+		return true;
+	if (g->vm.end_reason != END_CRASH || !g->config->restart)
+		return false;
+	g->crashes = port_now() - g->started < CRASH_QUICK_NS ? g->crashes + 1 : 1;
+	if (g->crashes < CRASHES_MAX)
+		return true;
+	log("guest %s: crashed %u times in a row, each soon after its start: not started again\n", g->name, g->crashes);
+	return false;
+}
+
+static void guest_finish(struct guest *g, unsigned id)
+{
+	static const char *const reason[] = {"poweroff", "reset", "crash", "killed"};
+
+	show_unfinished(g);
+	log("@end guest=%s reason=%s detail=%s\n", g->name, reason[g->vm.end_reason], g->vm.end_detail);
+	vm_report_exits(&g->vm);
+	report_p2m(g);
+#ifndef NDEBUG
+	log("@audit guest=%s errors=%lu\n", g->name, p2m_audit(&g->vm.p2m));
+#endif
+	bool again = wants_restart(g);
+
+	guest_teardown(g);
+	atomic_store(&g->state, GUEST_OFF);
+	if (again)
+		try_start(g, id);
+}
+
+void guests_poll(void)
+{
+	for (unsigned i = 0; i < guest_count; i++)
+		if (atomic_load(&guests[i]->state) == GUEST_ENDED)
+			guest_finish(guests[i], i);
+}
+
+bool guests_idle(void)
+{
+	for (unsigned i = 0; i < guest_count; i++)
+		if (atomic_load(&guests[i]->state) != GUEST_OFF)
+			return false;
+	return true;
+}
+
+void guests_input(u8 c)
+{
+	for (unsigned i = 0; i < guest_count; i++) {
+		if (atomic_load(&guests[i]->state) != GUEST_RUNNING)
+			continue;
+		platform_input(&guests[i]->vm.platform, c);
+		return;
+	}
+}

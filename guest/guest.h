@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guests: from a section of guests.conf to a running machine, and its end.
+ *
+ *     NEW --guest_start--> RUNNING --vm_end, last vCPU stopped--> ENDED --poll--> restarted, or gone
+ *
+ * The list and each guest's state are under LOCK_GUESTS; building and tearing down happens on the boot pCPU, from
+ * guests_poll.
+ */
+#ifndef GUEST_GUEST_H
+#define GUEST_GUEST_H
+
+#include "arch/x86/hvm/vcpu.h"
+#include "guest/config.h"
+#include "guest/load.h"
+
+/* How files named in the config are found: data and size into out, or -ENOENT. */
+typedef int (*guest_file_fn)(const char *name, size_t len, struct blob *out);
+
+/*
+ * Starts every good guest of the config; what is wrong with one is told on the console with an @end line, and the
+ * others go on. Returns the number started. The config and the files must stay where they are: restarts read them
+ * again.
+ */
+unsigned guests_start(const struct config *config, guest_file_fn file, u32 tsc_khz, u64 wall_seconds);
+
+/* Housekeeping of the boot pCPU: tears down guests that have ended and restarts those that want it. */
+void guests_poll(void);
+/* No guest is running or will be restarted. */
+bool guests_idle(void);
+/* A byte typed on the console goes to the first running guest. */
+void guests_input(u8 c);
+
+#endif
