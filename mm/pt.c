@@ -329,15 +329,21 @@ static bool agree(const struct pt *pt, const u64 *table, unsigned level, u64 va,
 	if (level > 2 || pt_is_table(fmt, first, level) ||
 	    (present && !may_be_leaf(pt, va, first & PT_ADDR, level + 1)))
 		return false;
-	u64 ignored = present ? hw : 0;
+	u64 ignored = present ? hw : 0, seen = 0;
 	first = present ? first | PT_LARGE : first;
 	for (unsigned i = 0; i < 512; i++) {
-		if ((atomic_load(&table[i]) ^ child_of(fmt, first, level, i)) & ~ignored)
+		u64 raw = atomic_load(&table[i]);
+		if ((raw ^ child_of(fmt, first, level, i)) & ~ignored)
 			return false;
+		seen |= raw & ignored;
 	}
-	/* A CPU may set bits in the old table until the flush. Saying "accessed and dirty" early loses none of them. */
-	bool writable = fmt->decode(first, level + 1).flags & PT_W;
-	*merged = present ? first | fmt->accessed | (writable ? fmt->dirty : 0) : first;
+	/*
+	 * A CPU may set bits in the old table until the flush. To say "accessed", and "dirty" if that can be, too early
+	 * loses none of them.
+	 */
+	if (present)
+		seen |= fmt->accessed | (fmt->decode(first, level + 1).flags & PT_W ? fmt->dirty : 0);
+	*merged = first | seen;
 	return true;
 }
 
