@@ -35,23 +35,23 @@ static void set_hints(struct bus *b)
 	}
 }
 
-int bus_add(struct bus *b, enum bus_space space, u64 start, u64 len, const char *name, bus_fn fn, void *dev)
+int bus_add(struct bus *b, const struct bus_region *r)
 {
 	unsigned i = 0;
-	u64 last = start + len - 1;
+	u64 last = r->start + r->len - 1;
 
-	if (len == 0 || last < start || (space == BUS_PIO && last >= PORTS))
+	if (r->len == 0 || last < r->start || (r->space == BUS_PIO && last >= PORTS))
 		return -EINVAL;
 	if (b->n == BUS_REGIONS)
 		return -ENOSPC;
-	while (i < b->n && sorts_before(&b->region[i], space, start))
+	while (i < b->n && sorts_before(&b->region[i], r->space, r->start))
 		i++;
-	if (i > 0 && contains(&b->region[i - 1], space, start))
+	if (i > 0 && contains(&b->region[i - 1], r->space, r->start))
 		return -EEXIST;
-	if (i < b->n && b->region[i].space == space && b->region[i].start <= last)
+	if (i < b->n && b->region[i].space == r->space && b->region[i].start <= last)
 		return -EEXIST;
 	memmove(&b->region[i + 1], &b->region[i], (b->n - i) * sizeof(b->region[0]));
-	b->region[i] = (struct bus_region){start, len, dev, fn, name, space};
+	b->region[i] = *r;
 	b->n++;
 	set_hints(b);
 	return 0;
@@ -72,62 +72,59 @@ int bus_find(const struct bus *b, enum bus_space space, u64 addr)
 	return -1;
 }
 
-static u64 size_mask(unsigned size) { return size >= 8 ? ~0ul : (1ul << (size * 8)) - 1; }
-
+/* r: who answers, or NULL. */
 static bool perform(const struct bus_region *r, struct bus_op *op)
 {
-	u64 mask = size_mask(op->size);
+	u64 mask = ~0ul >> (64 - op->size * 8);
 
 	op->val = op->write ? op->val & mask : mask;
-	r->fn(r->dev, op);
+	if (r)
+		r->fn(r->dev, op);
 	op->val &= mask;
-	return true;
+	return r != NULL;
 }
 
-void bus_split(bus_fn fn, void *dev, struct bus_op *op)
+static const struct bus_region *owner(const struct bus *b, const struct bus_op *op)
 {
+	int i = bus_find(b, op->space, op->addr);
+
+	return i < 0 ? NULL : &b->region[i];
+}
+
+/* Each piece goes to the owner of its first byte: width is 1, or one region holds op. */
+static bool in_pieces(const struct bus *b, struct bus_op *op, unsigned width)
+{
+	bool answered = false;
 	u64 val = 0;
 
-	for (unsigned i = 0; i < op->size; i++) {
-		struct bus_op byte = *op;
+	for (unsigned i = 0; i < op->size; i += width) {
+		struct bus_op piece = *op;
 
-		byte.size = 1;
-		byte.addr = op->addr + i;
-		byte.val = op->write ? (op->val >> (i * 8)) & 0xff : 0xff;
-		fn(dev, &byte);
-		val |= (byte.val & 0xff) << (i * 8);
+		piece.size = (u8)width;
+		piece.addr += i;
+		piece.val >>= i * 8;
+		answered |= perform(owner(b, &piece), &piece);
+		val |= piece.val << (i * 8);
 	}
 	op->val = val;
+	return answered;
 }
 
-struct scatter {
-	const struct bus *bus;
-	bool answered;
-};
-
-static void scatter_byte(void *ctx, struct bus_op *op)
+static bool access_region(const struct bus *b, const struct bus_region *r, struct bus_op *op)
 {
-	struct scatter *s = ctx;
-	int i = bus_find(s->bus, op->space, op->addr);
-
-	if (i >= 0)
-		s->answered |= perform(&s->bus->region[i], op);
+	return op->size <= r->width ? perform(r, op) : in_pieces(b, op, r->width);
 }
 
 bool bus_access(struct bus *b, struct bus_op *op)
 {
-	struct scatter s = {b, false};
-	int i = bus_find(b, op->space, op->addr);
+	const struct bus_region *r = owner(b, op);
 
-	if (i >= 0 && holds(&b->region[i], op))
-		return perform(&b->region[i], op);
-	bus_split(scatter_byte, &s, op);
-	return s.answered;
+	return r && holds(r, op) ? access_region(b, r, op) : in_pieces(b, op, 1);
 }
 
 bool bus_access_at(struct bus *b, unsigned index, struct bus_op *op)
 {
 	if (index < b->n && holds(&b->region[index], op))
-		return perform(&b->region[index], op);
+		return access_region(b, &b->region[index], op);
 	return bus_access(b, op);
 }

@@ -26,11 +26,12 @@ struct bus_op {
 typedef void (*bus_fn)(void *dev, struct bus_op *op);
 
 struct bus_region {
+	u8 space; /* enum bus_space */
+	u8 width; /* the widest access it takes, 1, 2, 4 or 8: wider ones come in pieces, lowest address first */
 	u64 start, len;
-	void *dev;
-	bus_fn fn;
 	const char *name;
-	u8 space;
+	bus_fn fn;
+	void *dev;
 };
 
 #define BUS_REGIONS 48
@@ -43,10 +44,10 @@ struct bus {
 
 void bus_init(struct bus *b);
 /*
- * Returns 0, -EINVAL (empty or wrapping range, or ports over 65535), -EEXIST (overlap) or -ENOSPC. Only before the
- * guest's first instruction; moves the indices of regions that sort behind the new one.
+ * Adds a copy of r. Returns 0, -EINVAL (empty or wrapping range, or ports over 65535), -EEXIST (overlap) or -ENOSPC.
+ * Only before the guest's first instruction; moves the indices of regions that sort behind the new one.
  */
-int bus_add(struct bus *b, enum bus_space space, u64 start, u64 len, const char *name, bus_fn fn, void *dev);
+int bus_add(struct bus *b, const struct bus_region *r);
 /* The index of the region that contains addr, or -1. */
 int bus_find(const struct bus *b, enum bus_space space, u64 addr);
 /*
@@ -58,7 +59,5 @@ bool bus_access(struct bus *b, struct bus_op *op);
 /* The same for a region that is already known (the MMIO fast path); falls back to bus_access if op does not lie within.
  */
 bool bus_access_at(struct bus *b, unsigned index, struct bus_op *op);
-/* For devices with byte-wide registers: hands a wider access to fn byte by byte, lowest address first, as ISA does. */
-void bus_split(bus_fn fn, void *dev, struct bus_op *op);
 
 #endif

@@ -3,6 +3,7 @@
 #include "devices/chips.h"
 #include "lib/bits.h"
 
+#define WINDOW  0x10                             /* where the selected register is seen */
 #define VERSION (0x11 | (IOAPIC_PINS - 1) << 16) /* without an EOI register */
 
 #define REDIR_LOGICAL    BIT(11)
@@ -93,30 +94,23 @@ static void write_register(struct platform *p, u32 val)
 	send_level(p, n / 2);
 }
 
-static void ioapic_mmio(void *dev, struct bus_op *op)
+void ioapic_mmio(void *platform, struct bus_op *op)
 {
-	struct platform *p = dev;
+	struct platform *p = platform;
 	struct ioapic *io = &p->ioapic;
 
-	switch (op->addr & 0xff) {
-	case 0x00:
-		if (op->write)
-			io->select = (u8)op->val;
-		else
-			op->val = io->select;
-		break;
-	case 0x10:
-		if (!op->write)
-			op->val = read_register(io);
-		else if (op->size == 4)
-			write_register(p, (u32)op->val);
-		break;
-	}
+	if (op->addr == IOAPIC_BASE && op->write)
+		io->select = (u8)op->val;
+	else if (op->addr == IOAPIC_BASE)
+		op->val = io->select;
+	else if (op->addr == IOAPIC_BASE + WINDOW && !op->write)
+		op->val = read_register(io);
+	else if (op->addr == IOAPIC_BASE + WINDOW && op->size == 4)
+		write_register(p, (u32)op->val);
 }
 
-int ioapic_attach(struct platform *p)
+void ioapic_init(struct platform *p)
 {
 	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
 		p->ioapic.redir[pin] = REDIR_MASKED;
-	return bus_add(&p->bus, BUS_MMIO, IOAPIC_BASE, PAGE_SIZE, "ioapic", ioapic_mmio, p);
 }

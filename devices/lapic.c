@@ -8,7 +8,7 @@
  */
 #include "devices/lapic.h"
 
-#include "devices/lapic_timer.h"
+#include "devices/lapic_regs.h"
 #include "devices/platform.h"
 #include "lib/bits.h"
 #include "lib/errno.h"

@@ -3,7 +3,7 @@
  * The local APIC's timer. Its count is never stored but follows from the clock and the time at which it began, so that
  * it costs nothing while nobody looks; the host timer is armed only for an interrupt that would be delivered.
  */
-#include "devices/lapic_timer.h"
+#include "devices/lapic_regs.h"
 
 #include "devices/clock.h"
 #include "lib/bits.h"

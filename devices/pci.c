@@ -56,9 +56,9 @@ static void reset_io(struct platform *p, struct bus_op *op)
 }
 
 /* The address register answers dwords only; bytes there are other registers, of which the PC uses CF9. */
-static void pci_io(void *dev, struct bus_op *op)
+void pci_io(void *platform, struct bus_op *op)
 {
-	struct platform *p = dev;
+	struct platform *p = platform;
 
 	if (op->addr >= DATA_PORT)
 		data_io(&p->pci, op);
@@ -69,5 +69,3 @@ static void pci_io(void *dev, struct bus_op *op)
 	else if (op->addr == ADDRESS_PORT && op->size == 4)
 		op->val = p->pci.address;
 }
-
-int pci_attach(struct platform *p) { return bus_add(&p->bus, BUS_PIO, ADDRESS_PORT, 8, "pci", pci_io, p); }

@@ -3,10 +3,7 @@
 #include "devices/chips.h"
 #include "lib/bits.h"
 
-#define MASTER_PORT 0x20
-#define SLAVE_PORT  0xa0
-#define ELCR_PORT   0x4d0
-#define CASCADE     2
+#define CASCADE 2
 
 /* The inputs whose service keeps others of their priority and below waiting. */
 static u8 busy(const struct pic_chip *c) { return c->special_mask ? c->isr & ~c->imr : c->isr; }
@@ -180,15 +177,11 @@ static u8 read_chip(struct pic_chip *c, bool odd)
 	return 0x80 | (u8)n;
 }
 
-static void pic_io(void *dev, struct bus_op *op)
+void pic_io(void *platform, struct bus_op *op)
 {
-	struct platform *p = dev;
-	struct pic_chip *c = &p->pic.chip[op->addr >= SLAVE_PORT];
+	struct platform *p = platform;
+	struct pic_chip *c = &p->pic.chip[op->addr >> 7];
 
-	if (op->size != 1) {
-		bus_split(pic_io, dev, op);
-		return;
-	}
 	if (op->write)
 		write_chip(c, op->addr & 1, (u8)op->val);
 	else
@@ -197,15 +190,11 @@ static void pic_io(void *dev, struct bus_op *op)
 }
 
 /* IRQ 0, 1, 2, 8 and 13 are edges on every PC. */
-static void elcr_io(void *dev, struct bus_op *op)
+void elcr_io(void *platform, struct bus_op *op)
 {
-	struct platform *p = dev;
+	struct platform *p = platform;
 	struct pic_chip *c = &p->pic.chip[op->addr & 1];
 
-	if (op->size != 1) {
-		bus_split(elcr_io, dev, op);
-		return;
-	}
 	if (!op->write) {
 		op->val = c->elcr;
 		return;
@@ -216,16 +205,8 @@ static void elcr_io(void *dev, struct bus_op *op)
 }
 
 /* As firmware leaves it: vectors of the real-mode BIOS, all masked, the SCI level-triggered. */
-int pic_attach(struct platform *p)
+void pic_init(struct platform *p)
 {
-	int err;
-
 	p->pic.chip[0] = (struct pic_chip){.base = 0x08, .imr = 0xff, .lowest = 7};
 	p->pic.chip[1] = (struct pic_chip){.base = 0x70, .imr = 0xff, .lowest = 7, .elcr = 1 << (SCI_IRQ - 8)};
-	err = bus_add(&p->bus, BUS_PIO, MASTER_PORT, 2, "pic", pic_io, p);
-	if (!err)
-		err = bus_add(&p->bus, BUS_PIO, SLAVE_PORT, 2, "pic", pic_io, p);
-	if (!err)
-		err = bus_add(&p->bus, BUS_PIO, ELCR_PORT, 2, "elcr", elcr_io, p);
-	return err;
 }

@@ -10,9 +10,7 @@
 #include "devices/clock.h"
 #include "lib/port.h"
 
-#define PIT_PORT       0x40
 #define CONTROL        3
-#define PORT61         0x61
 #define REFRESH_NS     15085 /* port 61 bit 4 toggles at the rate at which a PC refreshed its memory */
 #define PERIOD_MIN     24    /* ticks: GUEST_PERIOD_MIN_NS */
 #define STATUS_NULL    0x40
@@ -193,14 +191,12 @@ static u8 read_count(struct pit_channel *c)
 	return (u8)(high ? count >> 8 : count);
 }
 
-static void pit_io(void *dev, struct bus_op *op)
+void pit_io(void *platform, struct bus_op *op)
 {
-	struct platform *p = dev;
+	struct platform *p = platform;
 	unsigned n = op->addr & 3;
 
-	if (op->size != 1)
-		bus_split(pit_io, dev, op);
-	else if (!op->write)
+	if (!op->write)
 		op->val = n == CONTROL ? 0xff : read_count(&p->pit.ch[n]);
 	else if (n == CONTROL)
 		write_control(p, (u8)op->val);
@@ -222,9 +218,9 @@ static void set_gate(struct pit_channel *c, bool gate)
 	c->gate = gate;
 }
 
-static void port61_io(void *dev, struct bus_op *op)
+void port61_io(void *platform, struct bus_op *op)
 {
-	struct pit *pit = &((struct platform *)dev)->pit;
+	struct pit *pit = &((struct platform *)platform)->pit;
 
 	if (op->write) {
 		pit->port61 = op->val & 0xf;
@@ -234,14 +230,10 @@ static void port61_io(void *dev, struct bus_op *op)
 	}
 }
 
-int pit_attach(struct platform *p, struct timerq *q)
+void pit_init(struct platform *p, struct timerq *q)
 {
-	int err;
-
 	for (unsigned n = 0; n < 3; n++)
 		p->pit.ch[n] = (struct pit_channel){.access = 3, .mode = 3, .gate = n != 2, .reload = 0x10000};
 	p->pit.next_edge = TIMER_NEVER;
 	timer_init(&p->pit.timer, q, fired, p);
-	err = bus_add(&p->bus, BUS_PIO, PIT_PORT, 4, "pit", pit_io, p);
-	return err ? err : bus_add(&p->bus, BUS_PIO, PORT61, 1, "port61", port61_io, p);
 }

@@ -10,28 +10,29 @@
 #define CASCADE_IRQ 2 /* not a line on a PC */
 #define TIMER_PIN   2 /* the IOAPIC pin of IRQ 0 */
 
-static int attach_all(struct platform *p, struct timerq *q, u64 epoch)
-{
-	int err = pic_attach(p);
-
-	if (!err)
-		err = ioapic_attach(p);
-	if (!err)
-		err = pit_attach(p, q);
-	if (!err)
-		err = rtc_attach(p, q, epoch);
-	if (!err)
-		err = uart_attach(p);
-	if (!err)
-		err = pm_attach(p);
-	if (!err)
-		err = pci_attach(p);
-	return err ? err : kbc_attach(p);
-}
+static const struct bus_region regions[] = {
+	{BUS_PIO, 1, 0x20, 2, "pic", pic_io, NULL},
+	{BUS_PIO, 1, 0x40, 4, "pit", pit_io, NULL},
+	{BUS_PIO, 1, 0x60, 1, "kbc", kbc_io, NULL},
+	{BUS_PIO, 1, 0x61, 1, "port61", port61_io, NULL},
+	{BUS_PIO, 1, 0x64, 1, "kbc", kbc_io, NULL},
+	{BUS_PIO, 1, 0x70, 2, "rtc", rtc_io, NULL},
+	{BUS_PIO, 1, 0x92, 1, "port92", port92_io, NULL},
+	{BUS_PIO, 1, 0xa0, 2, "pic", pic_io, NULL},
+	{BUS_PIO, 1, 0x3f8, 8, "uart", uart_io, NULL},
+	{BUS_PIO, 1, 0x4d0, 2, "elcr", elcr_io, NULL},
+	{BUS_PIO, 1, PM_EVT_PORT, 4, "pm-event", pm_io, NULL},
+	{BUS_PIO, 1, PM_CNT_PORT, 2, "pm-control", pm_io, NULL},
+	{BUS_PIO, 4, PM_TMR_PORT, 4, "pm-timer", pm_timer_io, NULL},
+	{BUS_PIO, 4, 0xcf8, 8, "pci", pci_io, NULL},
+	{BUS_MMIO, 4, IOAPIC_BASE, PAGE_SIZE, "ioapic", ioapic_mmio, NULL},
+};
 
 int platform_init(struct platform *p, const struct platform_ops *ops, void *ctx, struct lapic **lapics, unsigned vcpus,
 		  struct timerq **lapic_q, const struct guest_clock *clock, u64 epoch)
 {
+	int err = 0;
+
 	if (vcpus == 0 || vcpus > MAX_VCPUS)
 		return -EINVAL;
 	memset(p, 0, sizeof(*p));
@@ -44,7 +45,17 @@ int platform_init(struct platform *p, const struct platform_ops *ops, void *ctx,
 		p->lapic[i] = lapics[i];
 		lapic_init(lapics[i], p, i, lapic_q[i], clock);
 	}
-	return attach_all(p, lapic_q[0], epoch);
+	pic_init(p);
+	ioapic_init(p);
+	pit_init(p, lapic_q[0]);
+	rtc_init(p, lapic_q[0], epoch);
+	for (unsigned i = 0; i < ARRAY_SIZE(regions) && !err; i++) {
+		struct bus_region r = regions[i];
+
+		r.dev = p;
+		err = bus_add(&p->bus, &r);
+	}
+	return err;
 }
 
 void platform_free(struct platform *p)

@@ -78,7 +78,8 @@ struct ioapic {
 
 /* 16550A, COM1. */
 struct uart {
-	u8 ier, lcr, mcr, scr, fcr, dll, dlm, lsr_errors, msr_delta;
+	u8 reg[8], divisor[2]; /* registers as written; FCR in place of IIR */
+	u8 lsr_errors, msr_delta;
 	bool thre_pending, line;
 	u8 rx[256]; /* received and not yet read; a ring */
 	unsigned rx_head, rx_count;
@@ -104,9 +105,9 @@ struct pci_host {
 };
 
 struct kbc {
-	u8 command, out;
-	bool full;     /* out is yet to be read */
-	u8 data_after; /* the command that takes the next byte at port 60 */
+	u8 command; /* the last one, until its data byte */
+	u8 out;
+	bool full; /* out is yet to be read */
 };
 
 struct platform {

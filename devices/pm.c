@@ -5,7 +5,8 @@
 #include "devices/clock.h"
 #include "lib/port.h"
 
-#define PM_PORTS (PM_TMR_PORT + 4 - PM_EVT_PORT)
+/* Registers by their offset; the third is CNT. */
+enum { STS = 0, EN = 2 };
 
 #define STS_WRITABLE 0x8d31u /* cleared by writing 1 */
 #define EN_WRITABLE  0x0721u
@@ -13,8 +14,6 @@
 #define CNT_SCI_EN   0x0001u
 #define CNT_WRITABLE 0x1c02u
 #define CNT_SLP_EN   0x2000u
-
-static u32 pm_timer(void) { return (u32)ns_to_ticks(port_now(), PM_HZ); }
 
 static void update(struct platform *p) { platform_irq(p, SCI_IRQ, p->pm.sts & p->pm.en); }
 
@@ -24,56 +23,41 @@ void pm_power_button(struct platform *p)
 	update(p);
 }
 
-static u8 read_byte(const struct pm *pm, unsigned offset)
+static void write_control(struct platform *p, u16 val)
 {
-	unsigned shift = (offset & 1) * 8;
-
-	switch (offset & ~1u) {
-	case 0:
-		return (u8)(pm->sts >> shift);
-	case 2:
-		return (u8)(pm->en >> shift);
-	case PM_CNT_PORT - PM_EVT_PORT:
-		return (u8)((pm->cnt | CNT_SCI_EN) >> shift);
-	}
-	return offset < PM_TMR_PORT - PM_EVT_PORT ? 0xff : (u8)(pm_timer() >> (offset & 3) * 8);
+	p->pm.cnt = val & CNT_WRITABLE;
+	if ((val & CNT_SLP_EN) && (val >> 10 & 7) == S5_TYPE)
+		p->ops->power(p->ctx, POWER_OFF, "ACPI S5");
 }
 
-static void write_byte(struct platform *p, unsigned offset, u8 byte)
+/* Registers have 16 bits and are written by bytes: byte masks the one in val that is. */
+static void write_byte(struct platform *p, unsigned reg, u16 byte, u16 val)
 {
 	struct pm *pm = &p->pm;
-	unsigned shift = (offset & 1) * 8;
-	u32 val = (u32)byte << shift, keep = 0xff00u >> shift;
 
-	switch (offset & ~1u) {
-	case 0:
-		pm->sts &= ~(val & STS_WRITABLE);
-		break;
-	case 2:
-		pm->en = (pm->en & keep) | (val & EN_WRITABLE);
-		break;
-	case PM_CNT_PORT - PM_EVT_PORT:
-		pm->cnt = (pm->cnt & keep) | (val & CNT_WRITABLE);
-		if ((val & CNT_SLP_EN) && (val >> 10 & 7) == S5_TYPE)
-			p->ops->power(p->ctx, POWER_OFF, "ACPI S5");
-		break;
-	}
+	if (reg == STS)
+		pm->sts &= ~(val & byte & STS_WRITABLE);
+	else if (reg == EN)
+		pm->en = ((pm->en & ~byte) | val) & EN_WRITABLE;
+	else
+		write_control(p, (pm->cnt & ~byte) | val);
 	update(p);
 }
 
-static void pm_io(void *dev, struct bus_op *op)
+void pm_io(void *platform, struct bus_op *op)
 {
-	struct platform *p = dev;
-	unsigned offset = (unsigned)(op->addr - PM_EVT_PORT);
+	struct platform *p = platform;
+	unsigned reg = op->addr & 6, shift = (op->addr & 1) * 8;
+	u16 val = reg == STS ? p->pm.sts : reg == EN ? p->pm.en : p->pm.cnt | CNT_SCI_EN;
 
-	if (op->addr == PM_TMR_PORT && op->size == 4 && !op->write)
-		op->val = pm_timer();
-	else if (op->size != 1)
-		bus_split(pm_io, dev, op);
-	else if (op->write)
-		write_byte(p, offset, (u8)op->val);
+	if (op->write)
+		write_byte(p, reg, (u16)(0xff << shift), (u16)(op->val << shift));
 	else
-		op->val = read_byte(&p->pm, offset);
+		op->val = val >> shift;
 }
 
-int pm_attach(struct platform *p) { return bus_add(&p->bus, BUS_PIO, PM_EVT_PORT, PM_PORTS, "acpi-pm", pm_io, p); }
+void pm_timer_io(void *platform, struct bus_op *op)
+{
+	if (!op->write)
+		op->val = (u32)ns_to_ticks(port_now(), PM_HZ) >> (op->addr & 3) * 8;
+}

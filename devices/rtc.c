@@ -8,25 +8,11 @@
 #include "devices/clock.h"
 #include "lib/port.h"
 
-#define RTC_PORT 0x70
-#define RTC_IRQ  8
+#define INDEX_PORT 0x70
+#define RTC_IRQ    8
 
-enum {
-	REG_SECONDS,
-	REG_SECONDS_ALARM,
-	REG_MINUTES,
-	REG_MINUTES_ALARM,
-	REG_HOURS,
-	REG_HOURS_ALARM,
-	REG_WEEKDAY,
-	REG_DAY,
-	REG_MONTH,
-	REG_YEAR,
-	REG_A,
-	REG_B,
-	REG_C,
-	REG_D,
-};
+enum { SECONDS, SECONDS_ALARM, MINUTES, MINUTES_ALARM, HOURS, HOURS_ALARM, WEEKDAY, DAY, MONTH, YEAR };
+enum { REG_A = 10, REG_B, REG_C, REG_D };
 
 #define A_UIP        0x80
 #define A_RESET      0x60 /* both bits: the divider is held in reset */
@@ -84,26 +70,25 @@ static void show_time(struct rtc *r, u64 t)
 	unsigned month = (5 * in_year + 2) / 153; /* from March */
 	unsigned full = (unsigned)(days / 146097) * 400 + year + (month >= 10);
 
-	r->ram[REG_SECONDS] = encode(r, secs % 60);
-	r->ram[REG_MINUTES] = encode(r, secs / 60 % 60);
-	r->ram[REG_HOURS] = encode_hour(r, secs / 3600);
-	r->ram[REG_WEEKDAY] = encode(r, (unsigned)((days + 3) % 7) + 1); /* Sunday is 1 */
-	r->ram[REG_DAY] = encode(r, in_year - (153 * month + 2) / 5 + 1);
-	r->ram[REG_MONTH] = encode(r, month < 10 ? month + 3 : month - 9);
-	r->ram[REG_YEAR] = encode(r, full % 100);
+	r->ram[SECONDS] = encode(r, secs % 60);
+	r->ram[MINUTES] = encode(r, secs / 60 % 60);
+	r->ram[HOURS] = encode_hour(r, secs / 3600);
+	r->ram[WEEKDAY] = encode(r, (unsigned)((days + 3) % 7) + 1); /* Sunday is 1 */
+	r->ram[DAY] = encode(r, in_year - (153 * month + 2) / 5 + 1);
+	r->ram[MONTH] = encode(r, month < 10 ? month + 3 : month - 9);
+	r->ram[YEAR] = encode(r, full % 100);
 	r->ram[RTC_CENTURY] = encode(r, full / 100 % 100);
 }
 
 /* The inverse; what is out of range is carried or cut. The sub-second phase stays. */
 static void take_time(struct rtc *r, u64 t)
 {
-	unsigned month = MIN(MAX(decode(r, r->ram[REG_MONTH]), 1u), 12u);
-	unsigned full = decode(r, r->ram[RTC_CENTURY]) * 100 + decode(r, r->ram[REG_YEAR]);
+	unsigned month = MIN(MAX(decode(r, r->ram[MONTH]), 1u), 12u);
+	unsigned full = decode(r, r->ram[RTC_CENTURY]) * 100 + decode(r, r->ram[YEAR]);
 	unsigned year = MAX(full, 1970u) - (month <= 2), in_era = year % 400;
-	unsigned in_year = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + MAX(decode(r, r->ram[REG_DAY]), 1u);
+	unsigned in_year = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + MAX(decode(r, r->ram[DAY]), 1u);
 	u64 days = year / 400 * 146097ul + in_era * 365 + in_era / 4 - in_era / 100 + in_year;
-	u64 secs = decode_hour(r, r->ram[REG_HOURS]) * 3600 + decode(r, r->ram[REG_MINUTES]) * 60 +
-		   decode(r, r->ram[REG_SECONDS]);
+	u64 secs = decode_hour(r, r->ram[HOURS]) * 3600 + decode(r, r->ram[MINUTES]) * 60 + decode(r, r->ram[SECONDS]);
 
 	r->base_secs = (days - 1 - 719468) * SECS_PER_DAY + secs;
 	r->base_tick = t - (t - r->base_tick) % RTC_HZ;
@@ -113,7 +98,7 @@ static void take_time(struct rtc *r, u64 t)
 static bool alarm_matches(struct rtc *r, u64 t)
 {
 	show_time(r, t);
-	for (unsigned reg = REG_SECONDS; reg <= REG_HOURS; reg += 2)
+	for (unsigned reg = SECONDS; reg <= HOURS; reg += 2)
 		if (r->ram[reg + 1] < ALARM_ANY && r->ram[reg + 1] != r->ram[reg])
 			return false;
 	return true;
@@ -151,10 +136,7 @@ static void fired(void *platform)
 	lock_drop(&p->lock);
 }
 
-static bool is_time(unsigned reg)
-{
-	return reg == RTC_CENTURY || (reg <= REG_YEAR && (reg >= REG_WEEKDAY || !(reg & 1)));
-}
+static bool is_time(unsigned reg) { return reg == RTC_CENTURY || (reg <= YEAR && (reg >= WEEKDAY || !(reg & 1))); }
 
 static u8 read_a(const struct rtc *r, u64 t)
 {
@@ -231,21 +213,19 @@ static void write_register(struct platform *p, u8 val)
 }
 
 /* Bit 7 of the index port masks NMIs, which is nobody's business here. */
-static void rtc_io(void *dev, struct bus_op *op)
+void rtc_io(void *platform, struct bus_op *op)
 {
-	struct platform *p = dev;
+	struct platform *p = platform;
 
-	if (op->size != 1)
-		bus_split(rtc_io, dev, op);
-	else if (op->addr == RTC_PORT && op->write)
+	if (op->addr == INDEX_PORT && op->write)
 		p->rtc.index = op->val & 0x7f;
-	else if (op->addr != RTC_PORT && op->write)
+	else if (op->addr != INDEX_PORT && op->write)
 		write_register(p, (u8)op->val);
-	else if (op->addr != RTC_PORT)
+	else if (op->addr != INDEX_PORT)
 		op->val = read_register(p);
 }
 
-int rtc_attach(struct platform *p, struct timerq *q, u64 epoch)
+void rtc_init(struct platform *p, struct timerq *q, u64 epoch)
 {
 	struct rtc *r = &p->rtc;
 
@@ -254,5 +234,4 @@ int rtc_attach(struct platform *p, struct timerq *q, u64 epoch)
 	r->base_tick = r->seen = ticks();
 	r->base_secs = epoch;
 	timer_init(&r->timer, q, fired, p);
-	return bus_add(&p->bus, BUS_PIO, RTC_PORT, 2, "rtc", rtc_io, p);
 }

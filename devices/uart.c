@@ -5,11 +5,10 @@
  */
 #include "devices/chips.h"
 
-#define UART_PORT 0x3f8
-#define UART_IRQ  4
+#define UART_IRQ 4
 
-/* Registers; the first two are the divisor while LCR_DLAB is set. */
-enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_SCR };
+/* Registers; the first two are the divisor while LCR_DLAB is set. IIR is read where FCR is written. */
+enum { REG_DATA, REG_IER, REG_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_SCR };
 
 #define IER_RX   1
 #define IER_THRE 2
@@ -36,20 +35,20 @@ enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_S
 /* The pending interrupt of the highest priority. */
 static u8 cause(const struct uart *u)
 {
-	if ((u->ier & IER_LSR) && u->lsr_errors)
+	if ((u->reg[REG_IER] & IER_LSR) && u->lsr_errors)
 		return IIR_LSR;
-	if ((u->ier & IER_RX) && u->rx_count)
+	if ((u->reg[REG_IER] & IER_RX) && u->rx_count)
 		return IIR_RX;
-	if ((u->ier & IER_THRE) && u->thre_pending)
+	if ((u->reg[REG_IER] & IER_THRE) && u->thre_pending)
 		return IIR_THRE;
-	return (u->ier & IER_MSR) && u->msr_delta ? IIR_MSR : IIR_NONE;
+	return (u->reg[REG_IER] & IER_MSR) && u->msr_delta ? IIR_MSR : IIR_NONE;
 }
 
 /* OUT2 gates the interrupt on a PC, and loopback disconnects OUT2. */
 static void update(struct platform *p)
 {
 	struct uart *u = &p->uart;
-	bool line = cause(u) != IIR_NONE && (u->mcr & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2;
+	bool line = cause(u) != IIR_NONE && (u->reg[REG_MCR] & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2;
 
 	if (line != u->line)
 		platform_irq(p, UART_IRQ, line);
@@ -59,7 +58,7 @@ static void update(struct platform *p)
 /* In loopback RTS, DTR, OUT1 and OUT2 arrive as CTS, DSR, RI and DCD. */
 static u8 modem_lines(const struct uart *u)
 {
-	u8 mcr = u->mcr;
+	u8 mcr = u->reg[REG_MCR];
 
 	if (!(mcr & MCR_LOOP))
 		return MSR_ONLINE;
@@ -100,7 +99,7 @@ static u8 read_iir(struct uart *u)
 
 	if (c == IIR_THRE)
 		u->thre_pending = false;
-	return c | (u->fcr & FCR_ENABLE ? IIR_FIFO : 0);
+	return c | (u->reg[REG_FCR] & FCR_ENABLE ? IIR_FIFO : 0);
 }
 
 static u8 read_lsr(struct uart *u)
@@ -121,25 +120,17 @@ static u8 read_msr(struct uart *u)
 
 static u8 read_register(struct uart *u, unsigned reg)
 {
-	bool dlab = u->lcr & LCR_DLAB;
-
 	switch (reg) {
 	case REG_DATA:
-		return dlab ? u->dll : read_data(u);
-	case REG_IER:
-		return dlab ? u->dlm : u->ier;
-	case REG_IIR_FCR:
+		return read_data(u);
+	case REG_FCR:
 		return read_iir(u);
-	case REG_LCR:
-		return u->lcr;
-	case REG_MCR:
-		return u->mcr;
 	case REG_LSR:
 		return read_lsr(u);
 	case REG_MSR:
 		return read_msr(u);
 	default:
-		return u->scr;
+		return u->reg[reg];
 	}
 }
 
@@ -147,7 +138,7 @@ static void write_data(struct platform *p, u8 val)
 {
 	struct uart *u = &p->uart;
 
-	if (!(u->mcr & MCR_LOOP))
+	if (!(u->reg[REG_MCR] & MCR_LOOP))
 		p->ops->console_out(p->ctx, val);
 	else if (!receive(u, val))
 		u->lsr_errors |= LSR_OVERRUN;
@@ -157,76 +148,60 @@ static void write_data(struct platform *p, u8 val)
 /* Enabling the transmitter's interrupt while it is empty raises it, again each time: drivers test for that. */
 static void write_ier(struct uart *u, u8 val)
 {
-	if (val & ~u->ier & IER_THRE)
+	if (val & ~u->reg[REG_IER] & IER_THRE)
 		u->thre_pending = true;
-	u->ier = val & 0xf;
+	u->reg[REG_IER] = val & 0xf;
 }
 
 static void write_fcr(struct uart *u, u8 val)
 {
-	if ((val ^ u->fcr) & FCR_ENABLE || val & FCR_CLEAR_RX)
+	if ((val ^ u->reg[REG_FCR]) & FCR_ENABLE || val & FCR_CLEAR_RX)
 		u->rx_count = 0;
-	u->fcr = val & FCR_ENABLE;
+	u->reg[REG_FCR] = val & FCR_ENABLE;
 }
 
 static void write_mcr(struct uart *u, u8 val)
 {
 	u8 before = modem_lines(u);
 
-	u->mcr = val & 0x1f;
+	u->reg[REG_MCR] = val & 0x1f;
 	u->msr_delta |= (before ^ modem_lines(u)) >> 4;
 }
 
 static void write_register(struct platform *p, unsigned reg, u8 val)
 {
-	struct uart *u = &p->uart;
-	bool dlab = u->lcr & LCR_DLAB;
-
 	switch (reg) {
 	case REG_DATA:
-		if (dlab)
-			u->dll = val;
-		else
-			write_data(p, val);
+		write_data(p, val);
 		break;
 	case REG_IER:
-		if (dlab)
-			u->dlm = val;
-		else
-			write_ier(u, val);
+		write_ier(&p->uart, val);
 		break;
-	case REG_IIR_FCR:
-		write_fcr(u, val);
-		break;
-	case REG_LCR:
-		u->lcr = val;
+	case REG_FCR:
+		write_fcr(&p->uart, val);
 		break;
 	case REG_MCR:
-		write_mcr(u, val);
+		write_mcr(&p->uart, val);
 		break;
-	case REG_SCR:
-		u->scr = val;
-		break;
+	default:
+		p->uart.reg[reg] = val; /* of LSR and MSR nothing is read from here */
 	}
 }
 
-static void uart_io(void *dev, struct bus_op *op)
+void uart_io(void *platform, struct bus_op *op)
 {
-	struct platform *p = dev;
+	struct platform *p = platform;
+	struct uart *u = &p->uart;
+	unsigned reg = op->addr & 7;
+	bool divisor = reg < 2 && (u->reg[REG_LCR] & LCR_DLAB);
 
-	if (op->size != 1) {
-		bus_split(uart_io, dev, op);
-		return;
-	}
-	if (op->write)
-		write_register(p, op->addr & 7, (u8)op->val);
+	if (divisor && op->write)
+		u->divisor[reg] = (u8)op->val;
+	else if (divisor)
+		op->val = u->divisor[reg];
+	else if (op->write)
+		write_register(p, reg, (u8)op->val);
 	else
-		op->val = read_register(&p->uart, op->addr & 7);
+		op->val = read_register(u, reg);
 	update(p);
-}
-
-int uart_attach(struct platform *p)
-{
-	p->uart.dll = 1; /* 115200 */
-	return bus_add(&p->bus, BUS_PIO, UART_PORT, 8, "uart", uart_io, p);
 }

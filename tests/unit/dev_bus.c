@@ -33,6 +33,11 @@ static void dev_fn(void *ctx, struct bus_op *op)
 		op->val = d->fill * 0x0101010101010101ull;
 }
 
+static int add(struct bus *b, u8 space, u64 start, u64 len, struct dev *d)
+{
+	return bus_add(b, &(struct bus_region){space, 8, start, len, "dev", dev_fn, d});
+}
+
 static bool access_bus(struct bus *b, u8 space, u64 addr, u8 size, bool write, u64 *val)
 {
 	struct bus_op op = {.space = space, .size = size, .write = write, .addr = addr, .val = *val};
@@ -48,19 +53,19 @@ static void adds_only_what_fits(void **state)
 	struct dev d = {0};
 
 	bus_init(&b);
-	assert_int_equal(bus_add(&b, BUS_PIO, 0x60, 0, "x", dev_fn, &d), -EINVAL);
-	assert_int_equal(bus_add(&b, BUS_PIO, 0xffff, 2, "x", dev_fn, &d), -EINVAL);
-	assert_int_equal(bus_add(&b, BUS_MMIO, ~0ull, 2, "x", dev_fn, &d), -EINVAL);
-	assert_int_equal(bus_add(&b, BUS_PIO, 0x60, 4, "x", dev_fn, &d), 0);
-	assert_int_equal(bus_add(&b, BUS_PIO, 0x63, 1, "x", dev_fn, &d), -EEXIST);
-	assert_int_equal(bus_add(&b, BUS_PIO, 0x5f, 2, "x", dev_fn, &d), -EEXIST);
-	assert_int_equal(bus_add(&b, BUS_PIO, 0x50, 0x100, "x", dev_fn, &d), -EEXIST);
-	assert_int_equal(bus_add(&b, BUS_MMIO, 0x60, 4, "x", dev_fn, &d), 0);
-	assert_int_equal(bus_add(&b, BUS_PIO, 0x64, 1, "x", dev_fn, &d), 0);
-	assert_int_equal(bus_add(&b, BUS_PIO, 0x5f, 1, "x", dev_fn, &d), 0);
+	assert_int_equal(add(&b, BUS_PIO, 0x60, 0, &d), -EINVAL);
+	assert_int_equal(add(&b, BUS_PIO, 0xffff, 2, &d), -EINVAL);
+	assert_int_equal(add(&b, BUS_MMIO, ~0ull, 2, &d), -EINVAL);
+	assert_int_equal(add(&b, BUS_PIO, 0x60, 4, &d), 0);
+	assert_int_equal(add(&b, BUS_PIO, 0x63, 1, &d), -EEXIST);
+	assert_int_equal(add(&b, BUS_PIO, 0x5f, 2, &d), -EEXIST);
+	assert_int_equal(add(&b, BUS_PIO, 0x50, 0x100, &d), -EEXIST);
+	assert_int_equal(add(&b, BUS_MMIO, 0x60, 4, &d), 0);
+	assert_int_equal(add(&b, BUS_PIO, 0x64, 1, &d), 0);
+	assert_int_equal(add(&b, BUS_PIO, 0x5f, 1, &d), 0);
 	for (u64 i = b.n; i < BUS_REGIONS; i++)
-		assert_int_equal(bus_add(&b, BUS_MMIO, i << 20, 4096, "x", dev_fn, &d), 0);
-	assert_int_equal(bus_add(&b, BUS_MMIO, 1ull << 40, 4096, "x", dev_fn, &d), -ENOSPC);
+		assert_int_equal(add(&b, BUS_MMIO, i << 20, 4096, &d), 0);
+	assert_int_equal(add(&b, BUS_MMIO, 1ull << 40, 4096, &d), -ENOSPC);
 }
 
 static void finds_every_port(void **state)
@@ -72,8 +77,8 @@ static void finds_every_port(void **state)
 
 	bus_init(&b);
 	for (unsigned i = ARRAY_SIZE(ranges); i-- > 0;) /* the order of adding must not matter */
-		assert_int_equal(bus_add(&b, BUS_PIO, ranges[i].start, ranges[i].len, "x", dev_fn, NULL), 0);
-	assert_int_equal(bus_add(&b, BUS_MMIO, 0xfec00000, 0x1000, "x", dev_fn, NULL), 0);
+		assert_int_equal(add(&b, BUS_PIO, ranges[i].start, ranges[i].len, NULL), 0);
+	assert_int_equal(add(&b, BUS_MMIO, 0xfec00000, 0x1000, NULL), 0);
 	for (u64 port = 0; port < 0x10010; port++) {
 		int want = -1;
 
@@ -113,8 +118,8 @@ static void straddling_is_split(void **state)
 	u64 val = 0;
 
 	bus_init(&b);
-	assert_int_equal(bus_add(&b, BUS_MMIO, 0x1000, 0x1000, "one", dev_fn, &one), 0);
-	assert_int_equal(bus_add(&b, BUS_MMIO, 0x2000, 0x1000, "two", dev_fn, &two), 0);
+	assert_int_equal(add(&b, BUS_MMIO, 0x1000, 0x1000, &one), 0);
+	assert_int_equal(add(&b, BUS_MMIO, 0x2000, 0x1000, &two), 0);
 	assert_true(access_bus(&b, BUS_MMIO, 0x1ffd, 8, false, &val));
 	assert_true(val == 0x2222222222111111ull);
 	assert_int_equal(one.widest, 1);
@@ -142,7 +147,7 @@ static void straddling_is_split(void **state)
 	assert_int_equal(one.highest, 0x1fff);
 	assert_int_equal(two.calls, 2);
 	/* and over the end of the port space */
-	assert_int_equal(bus_add(&b, BUS_PIO, 0xffff, 1, "last", dev_fn, &one), 0);
+	assert_int_equal(add(&b, BUS_PIO, 0xffff, 1, &one), 0);
 	assert_true(access_bus(&b, BUS_PIO, 0xffff, 4, false, &val));
 	assert_int_equal(val, 0xffffffff);
 }
@@ -154,8 +159,8 @@ static void fast_path_takes_any_index(void **state)
 	struct bus_op op = {.space = BUS_MMIO, .size = 4, .addr = 0x2000};
 
 	bus_init(&b);
-	assert_int_equal(bus_add(&b, BUS_MMIO, 0x2000, 0x1000, "two", dev_fn, &two), 0);
-	assert_int_equal(bus_add(&b, BUS_MMIO, 0x1000, 0x1000, "one", dev_fn, &one), 0);
+	assert_int_equal(add(&b, BUS_MMIO, 0x2000, 0x1000, &two), 0);
+	assert_int_equal(add(&b, BUS_MMIO, 0x1000, 0x1000, &one), 0);
 	assert_true(bus_access_at(&b, 1, &op));
 	assert_int_equal(op.val, 0x22222222);
 	assert_true(bus_access_at(&b, 0, &op)); /* stale */
@@ -172,7 +177,7 @@ static void values_have_their_size(void **state)
 	u64 val = ~0ull;
 
 	bus_init(&b);
-	assert_int_equal(bus_add(&b, BUS_PIO, 0x60, 8, "d", dev_fn, &d), 0);
+	assert_int_equal(add(&b, BUS_PIO, 0x60, 8, &d), 0);
 	access_bus(&b, BUS_PIO, 0x60, 2, true, &val);
 	assert_int_equal(d.written, 0xffff);
 	access_bus(&b, BUS_PIO, 0x60, 2, false, &val);
@@ -182,12 +187,34 @@ static void values_have_their_size(void **state)
 	assert_int_equal(val, 0xff);
 }
 
+static void narrow_devices_get_pieces(void **state)
+{
+	struct bus b;
+	struct dev d = {.fill = 0xab};
+	u64 val = 0;
+
+	bus_init(&b);
+	assert_int_equal(bus_add(&b, &(struct bus_region){BUS_MMIO, 4, 0x1000, 0x10, "dev", dev_fn, &d}), 0);
+	assert_true(access_bus(&b, BUS_MMIO, 0x1004, 8, false, &val));
+	assert_true(val == 0xababababababababul);
+	assert_int_equal(d.calls, 2);
+	assert_int_equal(d.widest, 4);
+	assert_true(access_bus(&b, BUS_MMIO, 0x1003, 4, false, &val));
+	assert_int_equal(d.calls, 3);
+	val = 0x4433221144332211;
+	assert_true(access_bus(&b, BUS_MMIO, 0x1008, 8, true, &val));
+	assert_int_equal(d.calls, 5);
+	assert_int_equal(d.written, 0x44332211);
+	assert_int_equal(d.highest, 0x100f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(adds_only_what_fits),       cmocka_unit_test(finds_every_port),
 		cmocka_unit_test(holes_read_ones),           cmocka_unit_test(straddling_is_split),
 		cmocka_unit_test(fast_path_takes_any_index), cmocka_unit_test(values_have_their_size),
+		cmocka_unit_test(narrow_devices_get_pieces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The local APIC's timer, between lapic.c and lapic_timer.c. By the owner of the APIC. */
-#ifndef DEVICES_LAPIC_TIMER_H
-#define DEVICES_LAPIC_TIMER_H
+#ifndef DEVICES_LAPIC_REGS_H
+#define DEVICES_LAPIC_REGS_H
 
 #include "devices/lapic.h"
 
