@@ -28,54 +28,21 @@ bool load_peek(const struct loader *l, u64 offset, void *dst, u64 len)
 	return true;
 }
 
-bool load_read(struct loader *l, u64 offset, void *dst, u64 len)
+void load_read(struct loader *l, u64 offset, void *dst, u64 len)
 {
 	if (load_peek(l, offset, dst, len))
-		return true;
+		return;
+	memset(dst, 0, len);
 	load_fail(l, -EINVAL, "is cut short or damaged: it has %lu bytes, its headers point to %lu bytes at %#lx",
 		  l->in->kernel->size, len, offset);
-	return false;
 }
 
-/* What of the taken ranges lies in the way of [start, start + len). */
-static const struct range *in_the_way(const struct loader *l, gpa_t start, u64 len)
+static bool taken(const struct loader *l, gpa_t start, u64 len)
 {
 	for (const struct range *r = l->range; r < l->range + l->used; r++)
 		if (start < r->end && r->start < start + len)
-			return r;
-	return NULL;
-}
-
-/* The same inside one piece of RAM [lo, hi): from one end step over whatever is in the way. */
-static gpa_t find_in(const struct loader *l, u64 len, u64 align, gpa_t lo, gpa_t hi, enum load_from from)
-{
-	const struct range *r;
-	lo = ROUND_UP(lo, align);
-	if (hi <= lo || len > hi - lo)
-		return ~0ul;
-	gpa_t at = from == LOAD_LOWEST ? lo : ROUND_DOWN(hi - len, align);
-	while (r = in_the_way(l, at, len), r) {
-		if (from == LOAD_HIGHEST && r->start < len)
-			return ~0ul;
-		at = from == LOAD_LOWEST ? ROUND_UP(r->end, align) : ROUND_DOWN(r->start - len, align);
-		if (at < lo || at > hi - len)
-			return ~0ul;
-	}
-	return at;
-}
-
-gpa_t load_find(const struct loader *l, u64 len, u64 align, gpa_t lo, gpa_t hi, enum load_from from)
-{
-	const struct memmap *map = l->in->map;
-	for (unsigned i = 0; i < map->n; i++) {
-		const struct e820 *e = &map->e[from == LOAD_LOWEST ? i : map->n - 1 - i];
-		if (e->type != E820_RAM)
-			continue;
-		gpa_t at = find_in(l, len, align, MAX(lo, e->start), MIN(hi, e->start + e->len), from);
-		if (at != ~0ul)
-			return at;
-	}
-	return ~0ul;
+			return true;
+	return false;
 }
 
 static bool is_ram(const struct loader *l, gpa_t start, u64 len)
@@ -87,6 +54,26 @@ static bool is_ram(const struct loader *l, gpa_t start, u64 len)
 	return false;
 }
 
+/* The best place begins (or ends) at a limit, or where RAM or what is in the way ends: each of these is tried. */
+gpa_t load_find(const struct loader *l, u64 len, u64 align, gpa_t lo, gpa_t hi, enum load_from from)
+{
+	const struct memmap *map = l->in->map;
+	bool up = from == LOAD_LOWEST;
+	gpa_t best = ~0ul;
+	for (unsigned i = 0; i <= map->n + l->used; i++) {
+		struct range edge = {hi, lo};
+		if (i < map->n)
+			edge = (struct range){map->e[i].start + map->e[i].len, map->e[i].start};
+		else if (i < map->n + l->used)
+			edge = l->range[i - map->n];
+		gpa_t at = up ? ROUND_UP(edge.end, align) : ROUND_DOWN(edge.start - len, align);
+		bool better = best == ~0ul || (up ? at < best : at > best);
+		if (better && at >= lo && at < hi && len <= hi - at && is_ram(l, at, len) && !taken(l, at, len))
+			best = at;
+	}
+	return best;
+}
+
 static u64 ram_mb(const struct loader *l) { return (l->in->map->low_end + l->in->map->high_end - LIMIT_4G) / MB; }
 
 void load_take(struct loader *l, const char *what, gpa_t start, u64 len)
@@ -95,7 +82,7 @@ void load_take(struct loader *l, const char *what, gpa_t start, u64 len)
 		load_fail(l, -ENOSPC,
 			  "no room for %s: it needs %lu KB at %#lx, the guest has %lu MB; raise its 'memory ='", what,
 			  len / KB + 1, start, ram_mb(l));
-	else if (in_the_way(l, start, len))
+	else if (taken(l, start, len))
 		load_fail(l, -EINVAL, "%s (%lu bytes at %#lx) overlaps another part", what, len, start);
 	else if (l->used == LOAD_RANGES)
 		load_fail(l, -EINVAL, "has too many parts");
@@ -103,16 +90,16 @@ void load_take(struct loader *l, const char *what, gpa_t start, u64 len)
 		l->range[l->used++] = (struct range){start, start + len};
 }
 
-gpa_t load_place(struct loader *l, const char *what, u64 len, u64 align, gpa_t lo, gpa_t hi, enum load_from from)
+gpa_t load_place(struct loader *l, const char *what, u64 len, gpa_t lo, gpa_t hi, enum load_from from)
 {
-	gpa_t at = load_find(l, len, align, lo, hi, from);
+	gpa_t at = load_find(l, MAX(len, 1ul), PAGE_SIZE, lo, hi, from);
 	if (at == ~0ul)
 		load_fail(
 			l, -ENOSPC,
 			"no room for %s: it needs %lu KB beside the kernel, the guest has %lu MB; raise its 'memory ='",
 			what, len / KB + 1, ram_mb(l));
 	else
-		load_take(l, what, at, len);
+		load_take(l, what, at, MAX(len, 1ul));
 	return at;
 }
 
@@ -142,19 +129,17 @@ void load_modules(struct loader *l, enum load_from from)
 		load_fail(l, -EINVAL, "has %u modules; at most %u can be loaded", l->in->modules, LOAD_MODULES);
 	for (unsigned i = 0; !l->rc && i < l->in->modules; i++) {
 		const struct blob *m = &l->in->module[i];
-		l->module[i] = load_place(l, m->name, MAX(m->size, 1ul), PAGE_SIZE, MB, LIMIT_4G, from);
+		l->module[i] = load_place(l, m->name, m->size, MB, LIMIT_4G, from);
 		load_write(l, l->module[i], m->data, m->size);
 	}
 }
 
-void image_load(struct loader *l, const struct image *img, u64 shift)
+gpa_t load_info_place(struct loader *l)
 {
-	if (!l->rc && !img->n)
-		load_fail(l, -EINVAL, "is damaged: it has nothing to load");
-	for (const struct segment *s = img->seg; !l->rc && s < img->seg + img->n; s++) {
-		load_take(l, "the kernel", s->paddr + shift, s->memsz);
-		load_write(l, s->paddr + shift, (const char *)l->in->kernel->data + s->offset, s->filesz);
-	}
+	u64 size = PAGE_SIZE + strlen(l->in->cmdline);
+	for (unsigned i = 0; i < l->in->modules; i++)
+		size += 64 + strlen(l->in->module[i].name);
+	return load_place(l, "the boot information", size, LOW_MEMORY, LIMIT_4G, LOAD_LOWEST);
 }
 
 struct range image_span(const struct image *img)
@@ -165,6 +150,19 @@ struct range image_span(const struct image *img)
 		span.end = MAX(span.end, s->paddr + s->memsz);
 	}
 	return span;
+}
+
+void image_load(struct loader *l, const struct image *img, u64 shift, u64 entry)
+{
+	if (entry >= LIMIT_4G || entry + shift >= LIMIT_4G)
+		load_fail(l, -EINVAL, "is damaged: its entry point lies in none of its segments below 4 GB");
+	if (!img->n)
+		load_fail(l, -EINVAL, "is damaged: it has nothing to load");
+	for (const struct segment *s = img->seg; !l->rc && s < img->seg + img->n; s++) {
+		load_take(l, "the kernel", s->paddr + shift, s->memsz);
+		load_write(l, s->paddr + shift, (const char *)l->in->kernel->data + s->offset, s->filesz);
+	}
+	l->out->rip = entry + shift;
 }
 
 int load_kernel(const struct load_input *in, struct start_state *out, struct load_error *err)

@@ -1,153 +1,91 @@
 /* SPDX-License-Identifier: MIT */
-/* ELF32 and ELF64 program headers, read as struct image (System V ABI, chapter 5; Xen's PVH note). */
+/*
+ * ELF32 and ELF64 program headers, read as struct image (System V ABI, chapter 5; Xen's PVH note). Both classes have
+ * the fields used here in the same order, as words of 4 or 8 bytes: so one reader does.
+ */
 #include "guest/load_impl.h"
-
 #include "lib/errno.h"
 #include "lib/string.h"
 
 enum { EM_386 = 3, EM_X86_64 = 62, PT_LOAD = 1, PT_NOTE = 4, NOTE_PHYS32_ENTRY = 18 };
-
-#define NOTES_MAX (64 * KB) /* bytes of notes to look through */
-#define PHDRS_MAX 64
-
-struct ident {
-	u8 magic[4], class, data, version, pad[9];
-	u16 type, machine;
-	u32 version2;
-};
-
-struct phdr {
-	u32 type;
-	u64 align;
-	struct segment s;
-};
-
-struct ehdr {
-	struct ident id;
-	u64 entry, phoff;
-	u16 phentsize, phnum;
-};
-
-struct ehdr32 {
-	struct ident id;
-	u32 entry, phoff, shoff, flags;
-	u16 ehsize, phentsize, phnum;
-};
-
-struct ehdr64 {
-	struct ident id;
-	u64 entry, phoff, shoff;
-	u32 flags;
-	u16 ehsize, phentsize, phnum;
-};
-
-struct phdr32 {
-	u32 type, offset, vaddr, paddr, filesz, memsz, flags, align;
-};
-
-struct phdr64 {
-	u32 type, flags;
-	u64 offset, vaddr, paddr, filesz, memsz, align;
-};
+enum { PHDRS_MAX = 64, NOTES_MAX = 65536 }; /* bytes of notes to look through */
 
 bool elf_is(const struct loader *l)
 {
-	u8 magic[4];
-	return load_peek(l, 0, magic, 4) && !memcmp(magic,
-						    "\x7f"
-						    "ELF",
-						    4);
+	static const char magic[4] = {0x7f, 'E', 'L', 'F'};
+	char start[4];
+	return load_peek(l, 0, start, sizeof(start)) && !memcmp(start, magic, sizeof(magic));
 }
 
-static bool read_ehdr(struct loader *l, struct ehdr *h)
+static u64 read_word(struct loader *l, u64 at, u64 width)
 {
-	struct ehdr32 h32;
-	struct ehdr64 h64;
-	if (!elf_is(l))
-		load_fail(l, -EINVAL, "is no ELF file, and its multiboot header has no addresses instead");
-	if (!load_read(l, 0, &h->id, sizeof(h->id)))
-		return false;
-	bool wide = h->id.class == 2;
-	if (!load_read(l, 0, wide ? (void *)&h64 : &h32, wide ? sizeof(h64) : sizeof(h32)))
-		return false;
-	*h = wide ? (struct ehdr){h64.id, h64.entry, h64.phoff, h64.phentsize, h64.phnum}
-		  : (struct ehdr){h32.id, h32.entry, h32.phoff, h32.phentsize, h32.phnum};
-	if (h->id.data != 1 || (h->id.machine != EM_386 && h->id.machine != EM_X86_64))
-		load_fail(l, -EINVAL, "is an ELF file for another machine than x86");
-	else if ((!wide && h->id.class != 1) || h->phnum > PHDRS_MAX ||
-		 h->phentsize < (wide ? sizeof(struct phdr64) : sizeof(struct phdr32)))
-		load_fail(l, -EINVAL, "is a damaged ELF file");
-	return !l->rc;
+	u64 v = 0;
+	load_read(l, at, &v, width);
+	return v;
 }
 
-static bool read_phdr(struct loader *l, const struct ehdr *h, unsigned i, struct phdr *p)
+/* Looks for Xen's note in a segment of notes; each is three words, name and contents, padded to 4 (or 8) bytes. */
+static void read_notes(const struct loader *l, const struct segment *s, u64 align, struct image *img)
 {
-	struct phdr32 p32;
-	struct phdr64 p64;
-	u64 at = h->phoff + (u64)i * h->phentsize;
-	bool wide = h->id.class == 2;
-	if (at < h->phoff)
-		load_fail(l, -EINVAL, "is a damaged ELF file");
-	if (!load_read(l, at, wide ? (void *)&p64 : &p32, wide ? sizeof(p64) : sizeof(p32)))
-		return false;
-	if (wide)
-		*p = (struct phdr){p64.type, p64.align, {p64.offset, p64.vaddr, p64.paddr, p64.filesz, p64.memsz}};
-	else
-		*p = (struct phdr){p32.type, p32.align, {p32.offset, p32.vaddr, p32.paddr, p32.filesz, p32.memsz}};
-	return true;
-}
-
-/* Looks for Xen's note in one segment of notes; each is three words, name and contents, padded to 4 (or 8) bytes. */
-static void read_notes(const struct loader *l, const struct phdr *p, struct image *img)
-{
-	struct {
-		u32 namesz, descsz, type;
-		char name[4];
-	} note;
-	u64 align = p->align == 8 ? 8 : 4, end = p->s.offset + MIN(p->s.filesz, NOTES_MAX);
-	for (u64 at = p->s.offset; at < end && load_peek(l, at, &note, sizeof(note));) {
-		u64 desc = at + ROUND_UP(12 + (u64)note.namesz, align);
-		if (note.type == NOTE_PHYS32_ENTRY && note.namesz == 4 && !memcmp(note.name, "Xen", 4))
-			load_peek(l, desc, &img->pvh_entry, MIN(note.descsz, 8u));
-		at = desc + ROUND_UP((u64)note.descsz, align);
+	u32 note[4]; /* name's size, contents' size, type, start of the name */
+	u64 end = s->offset + MIN(s->filesz, (u64)NOTES_MAX);
+	for (u64 at = s->offset; at < end && load_peek(l, at, note, sizeof(note));) {
+		u64 contents = at + ROUND_UP(12 + (u64)note[0], align);
+		if (note[2] == NOTE_PHYS32_ENTRY && note[0] == 4 && !memcmp(&note[3], "Xen", 4))
+			load_peek(l, contents, &img->pvh_entry, MIN(note[1], 8u));
+		at = contents + ROUND_UP((u64)note[1], align);
 	}
 }
 
-/* The entry point is a virtual address; kernels that mean a physical one are understood as well. ~0: it is neither. */
-static void find_entry(struct image *img, u64 entry)
+static void read_segment(struct loader *l, u64 at, u64 width, struct image *img)
+{
+	struct segment s;
+	u64 size = l->in->kernel->size, type = read_word(l, at, 4);
+	s.offset = read_word(l, at + width, width);
+	s.vaddr = read_word(l, at + 2 * width, width);
+	s.paddr = read_word(l, at + 3 * width, width);
+	s.filesz = read_word(l, at + 4 * width, width);
+	s.memsz = read_word(l, at + 5 * width, width);
+	u64 align = read_word(l, at + (width == 8 ? 48 : 28), width);
+
+	if (type != PT_NOTE && (type != PT_LOAD || !s.memsz))
+		return;
+	if (s.offset > size || s.filesz > size - s.offset)
+		load_fail(l, -EINVAL, "is cut short: it has %lu bytes, its headers say %lu at %#lx", size, s.filesz,
+			  s.offset);
+	else if (type == PT_NOTE)
+		read_notes(l, &s, align == 8 ? 8 : 4, img);
+	else if (s.filesz > s.memsz || s.paddr + s.memsz < s.paddr || img->n == LOAD_SEGMENTS)
+		load_fail(l, -EINVAL, "is damaged: its segment at %#lx makes no sense", s.paddr);
+	else
+		img->seg[img->n++] = s;
+}
+
+/* The entry point is a virtual address; kernels that mean a physical one are understood as well. */
+static u64 find_entry(const struct image *img, u64 entry)
 {
 	for (const struct segment *s = img->seg; s < img->seg + img->n; s++)
-		if (entry - s->vaddr < s->memsz) {
-			img->entry = entry - s->vaddr + s->paddr;
-			return;
-		}
-	img->entry = entry;
+		if (entry - s->vaddr < s->memsz)
+			return entry - s->vaddr + s->paddr;
 	for (const struct segment *s = img->seg; s < img->seg + img->n; s++)
 		if (entry - s->paddr < s->memsz)
-			return;
-	img->entry = ~0ul;
+			return entry;
+	return ~0ul;
 }
 
 void elf_read(struct loader *l, struct image *img)
 {
-	struct ehdr h;
-	struct phdr p;
-	u64 size = l->in->kernel->size;
 	*img = (struct image){0};
-	if (!read_ehdr(l, &h))
-		return;
-	for (unsigned i = 0; i < h.phnum && read_phdr(l, &h, i, &p); i++) {
-		if (p.type != PT_NOTE && (p.type != PT_LOAD || !p.s.memsz))
-			continue;
-		if (p.s.offset > size || p.s.filesz > size - p.s.offset)
-			load_fail(l, -EINVAL, "is cut short: it has %lu bytes, its headers say %lu at %#lx", size,
-				  p.s.filesz, p.s.offset);
-		else if (p.type == PT_NOTE)
-			read_notes(l, &p, img);
-		else if (p.s.filesz > p.s.memsz || p.s.paddr + p.s.memsz < p.s.paddr || img->n == LOAD_SEGMENTS)
-			load_fail(l, -EINVAL, "is damaged: its segment %u makes no sense", i);
-		else
-			img->seg[img->n++] = p.s;
-	}
-	find_entry(img, h.entry);
+	if (!elf_is(l))
+		load_fail(l, -EINVAL, "is no ELF file, and its multiboot header has no addresses instead");
+	u64 width = read_word(l, 4, 1) == 2 ? 8 : 4, machine = read_word(l, 18, 2);
+	u64 table = read_word(l, 24 + width, width), count = read_word(l, width == 8 ? 56 : 44, 2);
+	u64 each = read_word(l, width == 8 ? 54 : 42, 2);
+	if (machine != EM_386 && machine != EM_X86_64)
+		load_fail(l, -EINVAL, "is an ELF file for another machine than x86");
+	else if (count > PHDRS_MAX || each < 7 * width || table > l->in->kernel->size)
+		load_fail(l, -EINVAL, "is a damaged ELF file");
+	for (u64 i = 0; !l->rc && i < count; i++)
+		read_segment(l, table + i * each, width, img);
+	img->entry = find_entry(img, read_word(l, 24, width));
 }

@@ -13,7 +13,8 @@
 #define LOAD_RANGES   64
 #define LOAD_MODULES  32
 #define LOAD_SEGMENTS 24
-#define LOW_MEMORY    0x10000ul /* what boot information may be put from: below are BIOS data and AP start pages */
+#define LOADER_NAME   "Cleave"
+#define LOW_MEMORY    0x10000ul /* where boot information may begin: below are BIOS data and AP start pages */
 #define LIMIT_4G      0x100000000ul
 
 struct range {
@@ -33,16 +34,16 @@ struct loader {
 /* Keeps the first error: its code and, after the kernel's name, its words. */
 void load_fail(struct loader *l, int rc, const char *fmt, ...) PRINTF(3, 4);
 
-/* Copies from the kernel file; a file that ends before is an error. Returns whether all is well. */
-bool load_read(struct loader *l, u64 offset, void *dst, u64 len);
-/* The same without an error: for looking whether something is there. */
+/* Copies from the kernel file; returns whether that much is there. */
 bool load_peek(const struct loader *l, u64 offset, void *dst, u64 len);
+/* The same, and a file that ends before is an error: dst is zero then. */
+void load_read(struct loader *l, u64 offset, void *dst, u64 len);
 
 enum load_from { LOAD_LOWEST, LOAD_HIGHEST };
 /* Finds len bytes of free RAM in [lo, hi), aligned, without taking them; ~0 if there are none. */
 gpa_t load_find(const struct loader *l, u64 len, u64 align, gpa_t lo, gpa_t hi, enum load_from from);
-/* Finds and takes; failing that, an error that says what there is no room for. */
-gpa_t load_place(struct loader *l, const char *what, u64 len, u64 align, gpa_t lo, gpa_t hi, enum load_from from);
+/* Finds and takes whole pages; failing that, an error that says what there is no room for. */
+gpa_t load_place(struct loader *l, const char *what, u64 len, gpa_t lo, gpa_t hi, enum load_from from);
 /* Takes a given range: an error if it is no RAM or something was put there before. */
 void load_take(struct loader *l, const char *what, gpa_t start, u64 len);
 void load_write(struct loader *l, gpa_t at, const void *data, u64 len);
@@ -52,6 +53,8 @@ void load_append(struct loader *l, gpa_t *at, const void *data, u64 len);
 gpa_t load_string(struct loader *l, gpa_t *at, const char *s);
 /* Puts each module into pages of its own below 4 GB. */
 void load_modules(struct loader *l, enum load_from from);
+/* Room for a page of boot information, and the command line and 64 bytes and the name for each module on top. */
+gpa_t load_info_place(struct loader *l);
 
 /* A kernel as pieces of its file: what ELF program headers or multiboot's address fields say. */
 struct image {
@@ -66,10 +69,11 @@ struct image {
 bool elf_is(const struct loader *l);
 /* Reads the headers. Segments are checked against the file, not yet against memory. */
 void elf_read(struct loader *l, struct image *img);
-/* Puts the segments at their physical addresses plus shift; memory beyond the file's part is zero already. */
-void image_load(struct loader *l, const struct image *img, u64 shift);
 /* The addresses that the segments span. */
 struct range image_span(const struct image *img);
+/* Puts the segments at their physical addresses plus shift, and the 32-bit entry point into the start state. Memory
+ * beyond the file's part is zero already. */
+void image_load(struct loader *l, const struct image *img, u64 shift, u64 entry);
 
 /* Each returns false if the file is of another format; otherwise l->rc says how it went. */
 bool load_linux(struct loader *l);

@@ -524,7 +524,7 @@ static void multiboot2_addresses(void **state)
 	make_mb2();
 	mb2_tag(2, 0, (u32[]){4 * MB, 4 * MB, 4 * MB + 0x200, 4 * MB + 0x400}, 4);
 	mb2_end();
-	load_error(-EINVAL, "vmlinuz: is damaged: its multiboot 2 header has addresses but no entry");
+	load_error(-EINVAL, "vmlinuz: is damaged: its entry point lies in none of its segments below 4 GB");
 }
 
 static void multiboot2_refused(void **state)
@@ -602,7 +602,7 @@ static void pvh_refused(void **state)
 	load_error(-EINVAL, "vmlinuz: is an ELF file without a multiboot header or PVH note: not a kernel for this");
 	make_pvh();
 	put32(TEXT + 0x100 + 11 * 4, 1);
-	load_error(-EINVAL, "vmlinuz: is damaged: its PVH entry is above 4 GB");
+	load_error(-EINVAL, "vmlinuz: is damaged: its entry point lies in none of its segments below 4 GB");
 	make_pvh();
 	put32(TEXT + 0x104, 0xfffffff0); /* the foreign note's length */
 	assert_int_equal(load_kernel(&in, &start, &error), -EINVAL);
@@ -615,7 +615,7 @@ static void elf_lies(void **state)
 	kernel.size--;
 	load_error(-EINVAL, "vmlinuz: is cut short: it has 4607 bytes, its headers say 512 at 0x1000");
 	kernel.size = 80;
-	load_error(-EINVAL, "vmlinuz: is cut short or damaged: it has 80 bytes, its headers point to 56 bytes at 0x40");
+	load_error(-EINVAL, "vmlinuz: is cut short or damaged: it has 80 bytes, its headers point to 8 bytes at 0x50");
 	kernel.size = 30;
 	assert_int_equal(load_kernel(&in, &start, &error), -EINVAL);
 	make_pvh();
@@ -629,9 +629,9 @@ static void elf_lies(void **state)
 	assert_int_equal(load_kernel(&in, &start, &error), -EINVAL);
 	make_pvh();
 	phdr64(0, 1, TEXT, 0, 16 * MB, 0x200, 0x1ff);
-	load_error(-EINVAL, "vmlinuz: is damaged: its segment 0 makes no sense");
+	load_error(-EINVAL, "vmlinuz: is damaged: its segment at 0x1000000 makes no sense");
 	phdr64(0, 1, TEXT, 0, ~0ull - 5, 0x200, 0x200);
-	load_error(-EINVAL, "vmlinuz: is damaged: its segment 0 makes no sense");
+	load_error(-EINVAL, "vmlinuz: is damaged: its segment at 0xfffffffffffffffa makes no sense");
 	phdr64(0, 1, TEXT, 0, 16 * MB, 0x200, ~0ull - 16 * MB);
 	assert_int_equal(load_kernel(&in, &start, &error), -ENOSPC);
 	phdr64(0, 1, ~0ull - 5, 0, 16 * MB, 0x200, 0x200);
