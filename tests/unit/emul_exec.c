@@ -635,6 +635,10 @@ static void system_registers(void **state)
 	r.r[R_AX] = 0x1ffffffff;
 	assert_int_equal(EXEC(MODE_32, 0x0f, 0x23, 0xf8), EMUL_OK); /* mov dr7, eax */
 	assert_int_equal(w.dr[7], 0xffffffff);
+	assert_int_equal(EXEC(MODE_64, 0x0f, 0x21, 0xf9), EMUL_OK); /* mov rcx, dr7 */
+	assert_int_equal(r.r[R_CX], 0xffffffff);
+	assert_int_equal(EXEC(MODE_64, 0x0f, 0x22, 0xd8), EMUL_OK); /* mov cr3, rax */
+	assert_int_equal(w.cr[3], 0x1ffffffff);
 	w.msr = 0x1122334455667788;
 	r.r[R_CX] = 0x1c0000080;
 	assert_int_equal(EXEC(MODE_64, 0x0f, 0x32), EMUL_OK); /* rdmsr */
@@ -704,7 +708,11 @@ static void far_transfers(void **state)
 	assert_int_equal(w.sel[SEG_ES], 8);
 	assert_int_equal(EXEC(MODE_REAL, 0x0f, 0xb5, 0x37), EMUL_OK); /* lgs si, [bx] */
 	assert_int_equal(w.sel[SEG_GS], 8);
+	w.fault_at = 0x300;
+	w.fault_on = 'r';
+	FAULTS(14, MODE_REAL, 0xff, 0x2f);
 	w.load_seg = EMUL_UNKNOWN;
+	w.fault_on = 0;
 	struct gregs was = r;
 	assert_int_equal(EXEC(MODE_REAL, 0x9a, 0, 0, 0, 0), EMUL_UNKNOWN);
 	assert_null(strchr(w.log, 'w'));
@@ -726,6 +734,15 @@ static void rip_wraps_with_the_mode(void **state)
 	r.rip = 0xffffffff;
 	assert_int_equal(EXEC(MODE_64, 0x90), EMUL_OK);
 	assert_int_equal(r.rip, 0x100000000);
+}
+
+static void what_did_not_decode(void **state)
+{
+	struct insn in;
+
+	assert_int_equal(insn_decode((u8[]){0x0f, 0x77}, 2, MODE_64, &in), -ENOSYS);
+	assert_int_equal(insn_exec(&in, &r, &ops, NULL, &fault), EMUL_UNKNOWN);
+	assert_int_equal(r.rip, 0x100);
 }
 
 #define TEST(f) cmocka_unit_test_setup(f, setup)
@@ -753,6 +770,7 @@ int main(void)
 		TEST(system_operation),
 		TEST(far_transfers),
 		TEST(rip_wraps_with_the_mode),
+		TEST(what_did_not_decode),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -269,32 +269,24 @@ static u8 operand_size(const struct insn *in, const struct opcode *row)
 
 unsigned emul_operand_size(const struct insn *in, enum kind k)
 {
+	static const u8 fixed[] = {
+		[K_EB] = 1, [K_EW] = 2, [K_ED] = 4, [K_WD] = 4, [K_WQ] = 8, [K_W] = 16, [K_CL] = 1, [K_DX] = 2};
+
+	if (k < ARRAY_SIZE(fixed) && fixed[k])
+		return fixed[k];
 	switch (k) {
-	case K_EB:
-	case K_CL:
-		return 1;
-	case K_EW:
-	case K_DX:
-		return 2;
-	case K_AH:
-		return in->opsize / 2u;
-	case K_ED:
-	case K_WD:
-		return 4;
+	case K_NONE:
+	case K_MA:
+	case K_EA:
+		return 0;
 	case K_ES:
 		return in->has_mem ? 2 : in->opsize;
 	case K_MP:
 		return in->opsize + 2u;
 	case K_M2:
 		return 2u * in->opsize;
-	case K_WQ:
-		return 8;
-	case K_W:
-		return 16;
-	case K_NONE:
-	case K_MA:
-	case K_EA:
-		return 0;
+	case K_AH:
+		return in->opsize / 2u;
 	default:
 		return in->opsize;
 	}

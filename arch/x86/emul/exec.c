@@ -8,7 +8,6 @@
  * The store is the last thing that can fail, and the commit cannot, so an instruction happens whole or not at all.
  */
 #include "arch/x86/emul/ops.h"
-#include "lib/string.h"
 
 /* A LOCKed instruction is tried so often before the guest is asked to come again. */
 #define LOCK_TRIES 64
@@ -177,6 +176,8 @@ enum emul_result insn_exec(const struct insn *in, struct gregs *r, const struct 
 	enum emul_result res;
 	u64 old;
 
+	if (!handlers[row->op].exec)
+		return EMUL_UNKNOWN;
 	if (row->flags & F_PRIV && ops->cpl(ctx))
 		return emul_raise(&e, VEC_GP);
 	e.r.rip = (r->rip + in->len) & mask_of(in->mode == MODE_64 ? 8 : 4);

@@ -100,24 +100,24 @@ enum kind {
 
 enum {
 	F_BYTE = 1 << 0,   /* operand size 1 */
-	F_W = 1 << 17,     /* operand size 1 if the opcode is even */
-	F_D64 = 1 << 1,    /* 64-bit mode: operand size 8 unless 66 */
-	F_F64 = 1 << 2,    /* 64-bit mode: operand size 8; vendors differ on what 66 does */
-	F_NATIVE = 1 << 3, /* operand size 8 in 64-bit mode, else 4 */
-	F_DQ = 1 << 16,    /* operand size 8 with REX.W, else 4 */
-	F_MAX4 = 1 << 4,   /* operand size 4 at most */
-	F_NO64 = 1 << 5,   /* #UD in 64-bit mode */
-	F_NOREAL = 1 << 6, /* #UD in real mode */
-	F_NOW = 1 << 7,    /* vendors differ on what REX.W does */
-	F_LOCKS = 1 << 8,  /* LOCK allowed if the first operand is memory */
-	F_GROUP = 1 << 9,  /* ModRM.reg selects the row of group op */
-	F_PFX = 1 << 10,   /* none, 66, F3, F2 selects the row of group op */
-	F_PRIV = 1 << 11,  /* #GP unless CPL is 0 */
-	F_FLOW = 1 << 12,  /* ops->system sets rip itself */
+	F_W = 1 << 1,      /* operand size 1 if the opcode is even */
+	F_D64 = 1 << 2,    /* 64-bit mode: operand size 8 unless 66 */
+	F_F64 = 1 << 3,    /* 64-bit mode: operand size 8; vendors differ on what 66 does */
+	F_NATIVE = 1 << 4, /* operand size 8 in 64-bit mode, else 4 */
+	F_DQ = 1 << 5,     /* operand size 8 with REX.W, else 4 */
+	F_MAX4 = 1 << 6,   /* operand size 4 at most */
+	F_NO64 = 1 << 7,   /* #UD in 64-bit mode */
+	F_ONLY64 = 1 << 8, /* another instruction elsewhere */
+	F_NOREAL = 1 << 9, /* #UD in real mode */
+	F_NOW = 1 << 10,   /* vendors differ on what REX.W does */
 	F_REGEXT =
-		1 << 13, /* the register form (with F_NO64: and 64-bit mode's) is another instruction, not known here */
-	F_ONLY64 = 1 << 14, /* another instruction elsewhere */
-	F_ALIGN = 1 << 15,  /* #GP unless memory is aligned to its size */
+		1 << 11, /* the register form is another instruction, not known here; with F_NO64, 64-bit mode's too */
+	F_LOCKS = 1 << 12, /* LOCK allowed if the first operand is memory */
+	F_GROUP = 1 << 13, /* ModRM.reg selects the row of group op */
+	F_PFX = 1 << 14,   /* none, 66, F3, F2 selects the row of group op */
+	F_PRIV = 1 << 15,  /* #GP unless CPL is 0 */
+	F_FLOW = 1 << 16,  /* ops->system sets rip itself */
+	F_ALIGN = 1 << 17, /* #GP unless memory is aligned to its size */
 };
 
 /* A row of the decode table. */
