@@ -13,7 +13,7 @@ static bool accept(struct lapic *l, u8 vector, bool level)
 	u64 bit = BIT(vector % 64);
 
 	if (!(atomic_load_relaxed(&l->base) & LAPIC_BASE_ENABLE) ||
-	    !(atomic_load_relaxed(&l->svr) & LAPIC_SVR_ENABLE) || vector < 16)
+	    !(atomic_load_relaxed(&l->reg[REG_SVR]) & SVR_ENABLE) || vector < 16)
 		return false;
 	if (level)
 		atomic_or(&l->tmr[vector / 64], bit);
@@ -76,7 +76,7 @@ static bool deliver(struct lapic *l, const struct apic_msg *m)
 /* SDM vol. 3, 11.6.2.2 and 11.12.10: x2APIC clusters of 16; xAPIC flat model, or clusters of 4. */
 static bool matches_logical(const struct lapic *l, u32 dest)
 {
-	u32 ldr = atomic_load_relaxed(&l->ldr);
+	u32 ldr = atomic_load_relaxed(&l->reg[REG_LDR]);
 
 	if (dest == APIC_BROADCAST)
 		return true;
@@ -85,7 +85,7 @@ static bool matches_logical(const struct lapic *l, u32 dest)
 	ldr >>= 24;
 	if (dest > 0xff)
 		return false;
-	if (atomic_load_relaxed(&l->dfr) >> 28 == 0xf)
+	if (atomic_load_relaxed(&l->reg[REG_DFR]) >> 28 == 0xf)
 		return dest & ldr;
 	return (dest >> 4 == ldr >> 4 || dest >> 4 == 0xf) && (dest & ldr & 0xf);
 }
@@ -111,8 +111,8 @@ static unsigned send_lowest(struct platform *p, const struct lapic *src, const s
 	for (unsigned i = 0; i < p->vcpus; i++) {
 		struct lapic *l = p->lapic[i];
 
-		if (matches(l, src, m) && (atomic_load_relaxed(&l->svr) & LAPIC_SVR_ENABLE) &&
-		    (!best || atomic_load_relaxed(&l->tpr) < atomic_load_relaxed(&best->tpr)))
+		if (matches(l, src, m) && (atomic_load_relaxed(&l->reg[REG_SVR]) & SVR_ENABLE) &&
+		    (!best || atomic_load_relaxed(&l->reg[REG_TPR]) < atomic_load_relaxed(&best->reg[REG_TPR])))
 			best = l;
 	}
 	return best && deliver(best, m);

@@ -4,7 +4,7 @@
  *
  * Who touches what: the owning vCPU's pCPU reads and writes registers and runs the timer; other pCPUs post interrupts.
  * Requests (IRR, TMR and the pending INIT, SIPI, NMI) are atomics that anyone may set, followed by a kick; everything
- * else belongs to the owner, but what routing needs (base, svr, ldr, dfr, tpr, LINT0) others read, relaxed: an
+ * else belongs to the owner, but what routing needs (base, SVR, LDR, DFR, TPR, LINT0) others read, relaxed: an
  * interrupt that races with a change of these takes either way, as on a bus.
  *
  * No function here takes platform.lock but the write of EOI (through platform_eoi); so none may be called with it held
@@ -56,20 +56,15 @@ struct platform;
 #define LAPIC_EV_INIT 2u
 #define LAPIC_EV_SIPI 4u
 
-enum lapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };
-
 struct lapic {
 	struct platform *platform;
 	unsigned vcpu;      /* index in the guest; also the APIC id */
 	u64 base;           /* IA32_APIC_BASE */
 	u64 irr[4], tmr[4]; /* atomic; only the owner clears IRR */
 	u64 isr[4];
-	u32 ldr, dfr, tpr, svr;
-	u32 esr, esr_latch; /* as read, and as collected since the last write */
-	u64 icr;
-	u32 lvt[LVT_COUNT];
-	u32 timer_initial, timer_divide; /* the registers */
-	u64 timer_start;                 /* ns at which the running count began; modulo 2^64 */
+	u32 reg[64];     /* the registers that are as last written (devices/lapic_regs.h) */
+	u32 errors;      /* collected since the last write of ESR */
+	u64 timer_start; /* ns at which the running count began; modulo 2^64 */
 	u64 tsc_deadline;
 	struct timer timer;
 	u32 events; /* LAPIC_EV_*, atomic */

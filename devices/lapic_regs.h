@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* The local APIC's timer, between lapic.c and lapic_timer.c. By the owner of the APIC. */
+/* Inside a local APIC: its registers, and its timer between lapic.c and lapic_timer.c. */
 #ifndef DEVICES_LAPIC_REGS_H
 #define DEVICES_LAPIC_REGS_H
 
 #include "devices/lapic.h"
 
-#define LVT_MASKED       0x10000u
-#define LAPIC_SVR_ENABLE 0x100u
+/* Indices into lapic.reg: offset in the page / 16, and MSR - 0x800. */
+enum { REG_ID = 0x02, REG_VERSION = 0x03, REG_TPR = 0x08, REG_APR, REG_PPR, REG_EOI, REG_RRD, REG_LDR, REG_DFR };
+enum { REG_SVR = 0x0f, REG_ISR = 0x10, REG_TMR = 0x18, REG_IRR = 0x20, REG_ESR = 0x28, REG_ICR = 0x30, REG_ICR_HI };
+enum { REG_LVT_TIMER = 0x32, REG_LVT_THERMAL, REG_LVT_PERF, REG_LVT_LINT0, REG_LVT_LINT1, REG_LVT_ERROR };
+enum { REG_INITIAL = 0x38, REG_CURRENT, REG_DIVIDE = 0x3e, REG_SELF_IPI };
 
+#define LVT_MASKED 0x10000u
+#define SVR_ENABLE 0x100u
+
+/* By the owner of the APIC. */
 void lapic_timer_set_lvt(struct lapic *l, u32 lvt);
 void lapic_timer_set_initial(struct lapic *l, u32 count);
 void lapic_timer_set_divide(struct lapic *l, u32 divide);

@@ -12,15 +12,15 @@
 enum timer_mode { ONE_SHOT, PERIODIC, TSC_DEADLINE };
 
 static unsigned mode_of(u32 lvt) { return (lvt >> 17) & 3; }
-static unsigned mode(const struct lapic *l) { return mode_of(l->lvt[LVT_TIMER]); }
+static unsigned mode(const struct lapic *l) { return mode_of(l->reg[REG_LVT_TIMER]); }
 
 /* log2 of ns per count: the divide register has 0 for 2 .. 6 for 128, 7 for 1, in bits 3, 1 and 0. */
 static unsigned shift(const struct lapic *l)
 {
-	return (((l->timer_divide & 3) | ((l->timer_divide >> 1) & 4)) + 1) & 7;
+	return (((l->reg[REG_DIVIDE] & 3) | ((l->reg[REG_DIVIDE] >> 1) & 4)) + 1) & 7;
 }
 
-static u64 period(const struct lapic *l) { return (u64)l->timer_initial << shift(l); }
+static u64 period(const struct lapic *l) { return (u64)l->reg[REG_INITIAL] << shift(l); }
 
 static u64 deadline_ns(const struct lapic *l)
 {
@@ -32,8 +32,8 @@ static u64 deadline_ns(const struct lapic *l)
 static void deliver(struct lapic *l)
 {
 	l->tsc_deadline = 0;
-	if (!(l->lvt[LVT_TIMER] & LVT_MASKED))
-		lapic_post(l, (u8)l->lvt[LVT_TIMER], false);
+	if (!(l->reg[REG_LVT_TIMER] & LVT_MASKED))
+		lapic_post(l, (u8)l->reg[REG_LVT_TIMER], false);
 }
 
 /* The end of the count that runs at now, or TIMER_NEVER. */
@@ -52,7 +52,7 @@ static u64 count_end(const struct lapic *l, u64 now)
 
 static u64 next_interrupt(const struct lapic *l, u64 now)
 {
-	if (l->lvt[LVT_TIMER] & LVT_MASKED)
+	if (l->reg[REG_LVT_TIMER] & LVT_MASKED)
 		return TIMER_NEVER;
 	if (mode(l) == TSC_DEADLINE)
 		return l->tsc_deadline ? deadline_ns(l) : TIMER_NEVER;
@@ -85,15 +85,23 @@ u64 lapic_timer_deadline(const struct lapic *l)
 	return l->tsc_deadline && deadline_ns(l) > port_now() ? l->tsc_deadline : 0;
 }
 
+/* Before the LVT entry or the rate change: what is due, though the host timer has not run yet, is due as it was. */
+static void settle(struct lapic *l)
+{
+	if (l->timer.when <= port_now())
+		lapic_timer_fired(l);
+}
+
 /* Into and out of deadline mode the timer is disarmed (SDM vol. 3, 11.5.4.1). */
 void lapic_timer_set_lvt(struct lapic *l, u32 lvt)
 {
+	settle(l);
 	if ((mode_of(lvt) == TSC_DEADLINE) != (mode(l) == TSC_DEADLINE)) {
-		l->timer_initial = 0;
+		l->reg[REG_INITIAL] = 0;
 		l->tsc_deadline = 0;
 	}
 	l->tsc_deadline = lapic_timer_deadline(l);
-	l->lvt[LVT_TIMER] = lvt;
+	l->reg[REG_LVT_TIMER] = lvt;
 	arm(l);
 }
 
@@ -101,7 +109,7 @@ void lapic_timer_set_initial(struct lapic *l, u32 count)
 {
 	if (mode(l) == TSC_DEADLINE)
 		return;
-	l->timer_initial = count;
+	l->reg[REG_INITIAL] = count;
 	l->timer_start = port_now();
 	arm(l);
 }
@@ -109,9 +117,11 @@ void lapic_timer_set_initial(struct lapic *l, u32 count)
 /* The count goes on from where it is, at the new rate. */
 void lapic_timer_set_divide(struct lapic *l, u32 divide)
 {
-	u64 counted = l->timer_initial - lapic_timer_count(l);
+	u64 counted;
 
-	l->timer_divide = divide & 0xb;
+	settle(l);
+	counted = l->reg[REG_INITIAL] - lapic_timer_count(l);
+	l->reg[REG_DIVIDE] = divide & 0xb;
 	l->timer_start = port_now() - (counted << shift(l));
 	arm(l);
 }
@@ -132,5 +142,5 @@ u32 lapic_timer_count(const struct lapic *l)
 		return 0;
 	if (mode(l) == PERIODIC)
 		ran %= ns;
-	return ran < ns ? l->timer_initial - (u32)(ran >> shift(l)) : 0;
+	return ran < ns ? l->reg[REG_INITIAL] - (u32)(ran >> shift(l)) : 0;
 }

@@ -76,8 +76,10 @@ static void delivers_by_priority(void **state)
 	apic_write(pc, 0, APIC_EOI, 0);
 	assert_int_equal(platform_pending(&pc->p, 0), -1);
 	apic_write(pc, 0, APIC_EOI, 0);
+	assert_int_equal(apic_read(pc, 0, 0x90), VEC_A & 0xf0); /* APR */
 	assert_int_equal(serve(pc, 0), VEC_A + 1);
 	assert_int_equal(apic_read(pc, 0, APIC_PPR), 0);
+	assert_int_equal(apic_read(pc, 0, 0x90), 0);
 	apic_write(pc, 0, APIC_EOI, 0); /* with nothing in service */
 	pc_free(pc);
 }
@@ -483,6 +485,33 @@ static void tsc_deadline_timer(void **state)
 	pc_free(pc);
 }
 
+/* What became due just before the guest touches the timer is not lost because the host's timer has yet to run. */
+static void what_is_due_stays_due(void **state)
+{
+	struct pc *pc = pc_new();
+
+	apic_enable(pc);
+	apic_write(pc, 0, APIC_DIVIDE, 0xb);
+	apic_write(pc, 0, APIC_LVTT, VEC_A);
+	apic_write(pc, 0, APIC_INITIAL, 1000);
+	host_set_now(port_now() + 1000);
+	apic_write(pc, 0, APIC_LVTT, 0x10000 | VEC_A);
+	assert_int_equal(serve(pc, 0), VEC_A);
+	apic_write(pc, 0, APIC_LVTT, VEC_A);
+	apic_write(pc, 0, APIC_INITIAL, 1000);
+	host_set_now(port_now() + 1000);
+	apic_write(pc, 0, APIC_DIVIDE, 3);
+	assert_int_equal(serve(pc, 0), VEC_A);
+	apic_write(pc, 0, APIC_LVTT, 0x40000 | VEC_A);
+	wrmsr(pc, 0, MSR_TSC_DEADLINE, (port_now() - 1000) * 5 / 2 + 100);
+	host_set_now(port_now() + 1000);
+	apic_write(pc, 0, APIC_SVR, 0xff);
+	assert_int_equal(serve(pc, 0), VEC_A);
+	pc_pass(pc, MS);
+	assert_int_equal(serve(pc, 0), -1);
+	pc_free(pc);
+}
+
 /* Linux measures the APIC timer against the PM timer and the PIT before it trusts it. */
 static void timer_agrees_with_the_pm_timer(void **state)
 {
@@ -521,6 +550,7 @@ int main(void)
 		cmocka_unit_test(periodic_timer_keeps_phase),
 		cmocka_unit_test(fast_periodic_timer_is_slowed),
 		cmocka_unit_test(tsc_deadline_timer),
+		cmocka_unit_test(what_is_due_stays_due),
 		cmocka_unit_test(timer_agrees_with_the_pm_timer),
 	};
 
