@@ -124,10 +124,8 @@ static u8 checksum(const void *data, size_t len)
 
 static gpa_t put_table(struct rom *r, const char *sig, u8 revision, struct header *h, u64 len)
 {
-	*h = (struct header){.len = (u32)len, .revision = revision, .oem_revision = 1, .creator_revision = 1};
+	*h = (struct header){{0}, (u32)len, revision, 0, "CLEAVE", "CLEAVEPC", 1, "CLVE", 1};
 	memcpy(h->sig, sig, 4);
-	memcpy(h->oem, "CLEAVECLEAVEPC", 14); /* and oem_table */
-	memcpy(h->creator, "CLVE", 4);
 	h->checksum = checksum(h, len);
 	return put(r, h, len);
 }
