@@ -135,10 +135,10 @@ static void write_icr(struct lapic *l, u32 lo, u32 hi)
 }
 
 /* A software-disabled APIC keeps all its LVT entries masked. */
-static void write_lvt(struct lapic *l, unsigned reg, u32 val)
+static void write_lvt(struct lapic *l, unsigned reg, u32 val, u32 svr)
 {
 	val &= lvt_writable[reg - REG_LVT_TIMER];
-	if (!(l->reg[REG_SVR] & SVR_ENABLE))
+	if (!(svr & SVR_ENABLE))
 		val |= LVT_MASKED;
 	if (reg == REG_LVT_TIMER)
 		lapic_timer_set_lvt(l, val);
@@ -146,11 +146,11 @@ static void write_lvt(struct lapic *l, unsigned reg, u32 val)
 		atomic_store_relaxed(&l->reg[reg], val);
 }
 
-static void write_svr(struct lapic *l, u32 val)
+static void write_svr(struct lapic *l, u32 svr)
 {
-	atomic_store_relaxed(&l->reg[REG_SVR], val & SVR_WRITABLE);
 	for (unsigned reg = REG_LVT_TIMER; reg <= REG_LVT_ERROR; reg++)
-		write_lvt(l, reg, l->reg[reg]);
+		write_lvt(l, reg, l->reg[reg], svr);
+	atomic_store_relaxed(&l->reg[REG_SVR], svr & SVR_WRITABLE);
 }
 
 /*
@@ -188,7 +188,7 @@ static bool write_common(struct lapic *l, unsigned reg, u32 val)
 		l->errors = 0;
 		return true;
 	case REG_LVT_TIMER ... REG_LVT_ERROR:
-		write_lvt(l, reg, val);
+		write_lvt(l, reg, val, l->reg[REG_SVR]);
 		return true;
 	case REG_INITIAL:
 		lapic_timer_set_initial(l, val);

@@ -16,7 +16,7 @@
 #include "lib/types.h"
 
 #define SCHED_SLICE_NS   10000000ul /* 10 ms */
-#define SCHED_WEIGHT     256         /* the default; what vtime is measured at */
+#define SCHED_WEIGHT     256        /* the default; what vtime is measured at */
 #define SCHED_WEIGHT_MAX 65536
 
 enum sched_state { SCHED_BLOCKED, SCHED_READY, SCHED_RUNNING };
