@@ -49,7 +49,8 @@ struct PACKED tramp_args {
 /* Frames below 1 MB: the trampoline and the table it runs on. */
 enum { LOW_CODE, LOW_PML4, LOW_PDPT, LOW_PD, LOW_FRAMES };
 
-extern const u8 trampoline_start[], trampoline_args[], trampoline_end[];
+extern const u8 trampoline[];
+extern const u32 trampoline_size, trampoline_args;
 
 static NORETURN void (*ap_entry)(void);
 static bool ap_alive; /* the starting pCPU has reached C; atomic */
@@ -123,12 +124,12 @@ static NORETURN void ap_main(struct pcpu *p)
 static void tramp_fill(const mfn_t *low)
 {
 	u8 *code = port_virt(mfn_to_hpa(low[LOW_CODE]));
-	struct tramp_args *args = (struct tramp_args *)(code + (trampoline_args - trampoline_start));
+	struct tramp_args *args = (struct tramp_args *)(code + trampoline_args);
 	u64 *pml4 = port_virt(mfn_to_hpa(low[LOW_PML4])), *pdpt = port_virt(mfn_to_hpa(low[LOW_PDPT]));
 	u64 *pd = port_virt(mfn_to_hpa(low[LOW_PD]));
 	u32 base = (u32)mfn_to_hpa(low[LOW_CODE]);
 
-	memcpy(code, trampoline_start, (size_t)(trampoline_end - trampoline_start));
+	memcpy(code, trampoline, trampoline_size);
 	args->cr3 = (u32)mfn_to_hpa(low[LOW_PML4]);
 	args->efer = (u32)(EFER_LME | (cpu_has(FEAT_NX) ? EFER_NX : 0));
 	args->cr0 = (u32)(CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG);
@@ -168,7 +169,7 @@ static bool wait_online(const struct pcpu *p)
 /* Brings up one. On failure it is back in wait-for-SIPI, and its pcpu is free for another. */
 static int ap_start(struct pcpu *p, u32 id, mfn_t code)
 {
-	struct tramp_args *args = (void *)((u8 *)port_virt(mfn_to_hpa(code)) + (trampoline_args - trampoline_start));
+	struct tramp_args *args = port_virt(mfn_to_hpa(code) + trampoline_args);
 
 	if (traps_init_pcpu(p) < 0)
 		return -ENOMEM;
@@ -213,8 +214,7 @@ static void flush_all(void)
 	write_cr4(cr4);
 }
 
-/* Answers all that was asked of this pCPU so far. Not to be interrupted by itself, or an answer could go back in time.
- */
+/* Answers all that was asked of this pCPU so far. Interrupted by itself, an answer could go back in time. */
 static void flush_serve(void)
 {
 	struct pcpu *p = this_pcpu();
@@ -231,7 +231,6 @@ static void flush_serve(void)
 static void flush_others(u64 mask, bool host)
 {
 	unsigned me = port_cpu(), count = atomic_load(&pcpu_count);
-	u32 want[MAX_PCPUS];
 
 	mask &= ~BIT(me) & BITS(count - 1, 0);
 	for (u64 left = mask; left; left &= left - 1) {
@@ -239,23 +238,23 @@ static void flush_others(u64 mask, bool host)
 
 		if (host) /* before the number: whoever sees the number sees this */
 			atomic_store(&p->flush_host, 1);
-		want[p->id] = atomic_add(&p->flush_gen, 1);
+		atomic_add(&p->flush_gen, 1);
 		apic_ipi(p->apic_id, VEC_FLUSH);
 	}
 	for (u64 left = mask; left; left &= left - 1) {
 		struct pcpu *p = &pcpus[bit_low(left)];
+		u32 want = atomic_load(&p->flush_gen); /* ours or a later one */
 
-		while ((s32)(atomic_load(&p->flush_ack) - want[p->id]) < 0) {
+		while ((s32)(atomic_load(&p->flush_ack) - want) < 0) {
 			flush_serve();
 			cpu_pause();
 		}
 	}
 }
 
+/* Every root's translations are given up: a pCPU rarely runs more than one guest between two flushes. */
 void port_flush_root(hpa_t root, u64 pcpu_mask)
 {
-	/* Every root's translations are given up: a pCPU rarely runs more than one guest between two
-		       flushes */
 	if (pcpu_mask & BIT(port_cpu())) {
 		atomic_add(&this_pcpu()->flush_gen, 1);
 		flush_serve();

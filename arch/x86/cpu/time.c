@@ -28,7 +28,7 @@
 #define LVT_DEADLINE    BIT(18)
 #define DIVIDE_BY_1     0xbu
 #define FALLBACK_WALL   1767225600ul /* 2026-01-01 */
-#define CMOS_READ_TRIES 1000u
+#define CMOS_READ_TRIES 10000u
 
 enum { HPET_PERIOD = 1, HPET_CONFIG = 4, HPET_COUNTER = 0x3c }; /* 32-bit words */
 enum { PIT_CHANNEL2 = 0x42, PIT_COMMAND = 0x43, PIT_GATE = 0x61 };

@@ -7,25 +7,25 @@
  */
 	.section .rodata
 	.balign 16
-	.globl trampoline_start, trampoline_args, trampoline_end
+	.globl trampoline, trampoline_size, trampoline_args
 	.code16
-trampoline_start:
+trampoline:
 	cli
 	cld
 	movw %cs, %ax
 	movw %ax, %ds
-	movl tramp_cr3 - trampoline_start, %eax
+	movl tramp_cr3 - trampoline, %eax
 	movl %eax, %cr3
 	movl $0x20, %eax		/* PAE */
 	movl %eax, %cr4
 	movl $0xc0000080, %ecx		/* EFER */
-	movl tramp_efer - trampoline_start, %eax
+	movl tramp_efer - trampoline, %eax
 	xorl %edx, %edx
 	wrmsr
-	lgdtl tramp_gdtr - trampoline_start
-	movl tramp_cr0 - trampoline_start, %eax
+	lgdtl tramp_gdtr - trampoline
+	movl tramp_cr0 - trampoline, %eax
 	movl %eax, %cr0
-	ljmpl *(tramp_far - trampoline_start)
+	ljmpl *(tramp_far - trampoline)
 
 	.code64
 trampoline_64:
@@ -36,7 +36,7 @@ trampoline_64:
 	jmp *tramp_entry(%rip)
 
 	.balign 8
-trampoline_args:
+tramp_args:
 tramp_gdt:	.quad 0, 0x00af9b000000ffff
 tramp_stack:	.quad 0
 tramp_pcpu:	.quad 0
@@ -44,10 +44,16 @@ tramp_entry:	.quad 0
 tramp_cr3:	.long 0
 tramp_efer:	.long 0
 tramp_cr0:	.long 0
-tramp_far:	.long trampoline_64 - trampoline_start	/* smp.c adds the page's address */
+tramp_far:	.long trampoline_64 - trampoline	/* smp.c adds the page's address */
 		.word 0x08
 tramp_gdtr:	.word 15
-		.long tramp_gdt - trampoline_start	/* here too */
-trampoline_end:
+		.long tramp_gdt - trampoline	/* here too */
+tramp_end:
+	/* For smp.c: how long it is, and where the arguments are in it. */
+	.balign 4
+trampoline_size:
+	.long tramp_end - trampoline
+trampoline_args:
+	.long tramp_args - trampoline
 
 	.section .note.GNU-stack, "", @progbits

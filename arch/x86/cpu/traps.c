@@ -159,7 +159,7 @@ static void nmi(void)
 
 static bool fixup(struct trap_frame *f)
 {
-	for (const struct ex_entry *e = ex_table_start; e < ex_table_end; e++)
+	for (const struct ex_entry *e = ex_table_start; (u64)e < (u64)ex_table_end; e++)
 		if (e->insn == f->rip) {
 			f->rip = e->fixup;
 			return true;
