@@ -65,7 +65,9 @@ struct load_error {
 	char text[200];
 };
 
-/* Recognises the format and loads. 0, or -EINVAL (not a kernel we know, or damaged), -ENOSPC (does not fit), -EFAULT.
+/*
+ * Recognises the format and loads into memory that is all zero still. Returns 0, -EINVAL (not a kernel we know, or
+ * damaged), -ENOSPC (does not fit) or -EFAULT (guest memory cannot be written).
  */
 int load_kernel(const struct load_input *in, struct start_state *out, struct load_error *err);
 

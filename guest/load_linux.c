@@ -103,7 +103,7 @@ static void load_initrd(struct loader *l, struct setup_header *h)
 		size = ROUND_UP(size, 4) + MIN(b->size, LIMIT_4G); /* so that no sum wraps: 4 GB never fit */
 	if (!size)
 		return;
-	gpa_t start = load_place(l, "the initrd", size, MB, limit, LOAD_HIGHEST), at = start;
+	gpa_t start = load_place(l, part->name, size, MB, limit, LOAD_HIGHEST), at = start;
 	for (const struct blob *b = part; b < end; b++) {
 		at = ROUND_UP(at, 4);
 		load_append(l, &at, b->data, b->size);
@@ -117,7 +117,8 @@ static void write_zero_page(struct loader *l, struct setup_header *h)
 	const struct memmap *map = l->in->map;
 	u8 header[SETUP_END - SETUP_START];
 	u64 len = MIN(0x202ul + h->header_end, (u64)SETUP_END) - SETUP_START;
-	gpa_t zp = load_place(l, "the zero page", 2 * PAGE_SIZE, LOW_MEMORY, MB, LOAD_LOWEST), cmdline = zp + PAGE_SIZE;
+	u64 size = PAGE_SIZE + strlen(l->in->cmdline) + 1;
+	gpa_t zp = load_place(l, "the zero page", size, LOW_MEMORY, MB, LOAD_LOWEST), cmdline = zp + PAGE_SIZE;
 
 	h->cmd_line_ptr = (u32)cmdline;
 	load_string(l, &cmdline, l->in->cmdline);
