@@ -90,6 +90,16 @@ static void distinct(void)
 	check("memory-distinct", !wrong, "wrong=%lu of %lu", wrong, written);
 }
 
+/* Fills what is free with a pattern, for a successor to find if it can. */
+static void fill(void)
+{
+	for (unsigned i = 0; i < rams; i++)
+		for (u64 p = (ram[i].start + PAGE - 1) & ~(PAGE - 1); p + PAGE <= ram[i].start + ram[i].len; p += PAGE)
+			if (p && !in_use(p))
+				memset((void *)p, 0x5a, PAGE);
+	ok("memory-fill");
+}
+
 static void hole(void)
 {
 	volatile u8 *p = (u8 *)HOLE;
@@ -184,5 +194,6 @@ const struct test memory_tests[] = {
 	{"rom-write", rom, true},
 	{"acpi", acpi, true},
 	{"module", modules_there, true},
+	{"memory-fill", fill, false},
 	{NULL, NULL, false},
 };

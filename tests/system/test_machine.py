@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""
+Machines of all kinds, and machines that lack something: Cleave says what and stays up.
+
+SVM that the firmware has switched off (VM_CR.SVMDIS) cannot be had here: QEMU's VM_CR takes no writes. A unit test of
+the backend's probe covers it.
+"""
+import os
+import struct
+
+import pytest
+from conftest import BUILD, guest, tiny
+
+
+@pytest.mark.parametrize("pcpus", [1, 2, 4])
+def test_processors(boot, pcpus):
+    m = boot(guest(cmdline="test=cpuid"), {"tiny": tiny()}, pcpus=pcpus)
+    m.wait_off()
+    assert m.report("boot")["pcpus"] == str(pcpus)
+
+
+@pytest.mark.parametrize("memory,tell", [("192M", 150), ("3G", 3000), ("6G", 6000)])
+def test_memory_of_the_machine(boot, memory, tell):
+    m = boot(guest(cmdline="test=memory-size,memory-zeroed memory=64M"), {"tiny": tiny()}, memory=memory)
+    m.wait_off()
+    assert int(m.report("boot")["ram"].rstrip("M")) >= tell
+    assert m.report("guest")["failed"] == "0"
+
+
+@pytest.mark.parametrize("cpu,what", [("max,-svm", "SVM"), ("max,-npt", "[Nn]ested paging|NPT")])
+def test_without_virtualisation(boot, cpu, what):
+    m = boot(guest(), {"tiny": tiny()}, cpu=cpu)
+    m.wait(what)
+    m.wait("@boot .*modes=none")
+    m.wait("no guest could be started")
+    m.still_up()
+
+
+def test_a_processor_with_few_features(boot):
+    """No 1 GB pages, SMEP, SMAP, UMIP, XSAVE, RDTSCP: Cleave uses what is there."""
+    cpu = "max,-pdpe1gb,-smep,-smap,-umip,-xsave,-rdtscp,-fsgsbase,-rdrand"
+    m = boot(guest(cmdline="test=cpuid,state,memory-zeroed"), {"tiny": tiny()}, cpu=cpu)
+    m.wait_off()
+    assert m.report("guest")["failed"] == "0"
+
+
+FONT = os.path.join(BUILD, "font.psf")
+
+
+def glyphs():
+    """The console font's bitmaps: {16 bytes: character}."""
+    with open(FONT, "rb") as f:
+        data = f.read()
+    if data[:2] == b"\x36\x04":
+        header, size = 4, data[3]
+    else:
+        header, _, _, size = struct.unpack_from("<4xI4xI4xI", data.ljust(40, b"\0"), 4)[0], 0, 0, 16
+    return {data[header + c * size:header + (c + 1) * size]: chr(c) for c in range(32, 127)}, size
+
+
+def read_framebuffer(path):
+    """The text on a picture of the screen, by comparing each cell with the font."""
+    with open(path, "rb") as f:
+        kind, size, _depth, pixels = f.read().split(b"\n", 3)
+    assert kind == b"P6"
+    width, height = map(int, size.split())
+    font, rows = glyphs()
+    text = []
+    for top in range(0, height - rows + 1, rows):
+        line = ""
+        for left in range(0, width - 7, 8):
+            bits = bytes(sum(1 << (7 - x) for x in range(8) if pixels[((top + y) * width + left + x) * 3 + 1] > 64)
+                         for y in range(rows))
+            line += font.get(bits, " " if not any(bits) else "?")
+        text.append(line.rstrip())
+    return "\n".join(text)
+
+
+def screen_text(m):
+    """What the screen shows: VGA text memory if it is in that mode, else the framebuffer."""
+    shot = os.path.join(m.folder, "screen.ppm")
+    m.monitor("screendump " + shot)
+    if os.path.exists(shot):
+        text = read_framebuffer(shot)
+        if "@" in text:
+            return text
+    dump = m.monitor("xp /2000hx 0xb8000")
+    cells = [int(w, 16) & 0xff for line in dump.splitlines() if ": 0x" in line for w in line.split(":")[1].split()]
+    return "\n".join("".join(map(chr, cells[i:i + 80])).rstrip() for i in range(0, len(cells), 80))
+
+
+@pytest.mark.parametrize("uefi", [False, True], ids=["bios", "uefi"])
+def test_the_screen_alone(boot, uefi):
+    """A machine without a serial port: everything is on the screen."""
+    conf = "[host]\nwhen-idle = wait\n" + guest(cmdline="test=unbacked")
+    m = boot(conf, {"tiny": tiny()}, via="disk", uefi=uefi, vga="std", extra=["-serial", "none"])
+    text = m.poll(lambda: "@end guest=g" in screen_text(m) and screen_text(m))
+    assert "reason=crash" in text
