@@ -24,7 +24,8 @@
 struct emu {
 	struct vcpu *v;
 	enum gcpu_mode mode;
-	bool real; /* real or virtual-8086 mode */
+	bool real;        /* real or virtual-8086 mode */
+	bool one_operand; /* the instruction accesses no other memory than that of its ModRM byte */
 };
 
 unsigned vcpu_cpl(struct vcpu *v)
@@ -94,11 +95,28 @@ static enum emul_result fault(struct emul_fault *f, u8 vector, u32 error)
 	return EMUL_FAULT;
 }
 
+/*
+ * The access that faulted has just been translated by the CPU, with the guest's permissions for its kind: its linear
+ * address is not known, but with one operand and the same place in the page it is that.
+ */
+static bool is_faulting_access(const struct emu *e, u64 la, u32 access)
+{
+	const struct vm_exit *x = &e->v->exit;
+
+	return e->one_operand && x->kind == EXIT_NPF && ((la ^ x->gpa) & ~PAGE_MASK) == 0 &&
+	       x->access == (access & PF_WRITE ? P2M_WRITE : P2M_READ);
+}
+
 static enum emul_result translate(struct emu *e, u64 la, u32 access, gpa_t *gpa, struct emul_fault *f)
 {
 	u32 error;
-	int err = guest_translate(e->v, la, access, gpa, &error);
+	int err;
 
+	if (is_faulting_access(e, la, access)) {
+		*gpa = e->v->exit.gpa;
+		return EMUL_OK;
+	}
+	err = guest_translate(e->v, la, access, gpa, &error);
 	if (err == -EFAULT) {
 		fault(f, VEC_PF, error);
 		f->cr2 = la;
@@ -192,7 +210,7 @@ static void mmio_bytes(struct vcpu *v, gpa_t gpa, u8 *buf, unsigned size, bool w
 	}
 }
 
-/* What p2m refused: a device, ROM that is written, or memory that should be there and is not. */
+/* What is not accessible as RAM: a device, ROM that is written, or memory that should be there and is not. */
 static enum emul_result not_ram(struct emu *e, gpa_t gpa, void *buf, unsigned size, bool write)
 {
 	switch (p2m_get(&e->v->vm->p2m, gpa_to_gfn(gpa)).type) {
@@ -202,6 +220,8 @@ static enum emul_result not_ram(struct emu *e, gpa_t gpa, void *buf, unsigned si
 		return EMUL_OK;
 	case P2M_RO:
 		return EMUL_OK;
+	case P2M_RAM: /* by now */
+		return EMUL_RETRY;
 	default:
 		vcpu_crash(e->v, "no memory for the page at %lx", gpa);
 		return EMUL_RETRY;
@@ -210,10 +230,13 @@ static enum emul_result not_ram(struct emu *e, gpa_t gpa, void *buf, unsigned si
 
 static enum emul_result phys_access(struct emu *e, gpa_t gpa, void *buf, unsigned size, bool write)
 {
+	const struct vm_exit *x = &e->v->exit;
 	struct p2m *p = &e->v->vm->p2m;
-	int err = write ? p2m_write(p, gpa, buf, size) : p2m_read(p, gpa, buf, size);
+	bool faulted = x->kind == EXIT_NPF && write == (x->access == P2M_WRITE) && ((gpa ^ x->gpa) & PAGE_MASK) == 0;
 
-	return err ? not_ram(e, gpa, buf, size, write) : EMUL_OK;
+	if (!faulted && (write ? p2m_write(p, gpa, buf, size) : p2m_read(p, gpa, buf, size)) == 0)
+		return EMUL_OK;
+	return not_ram(e, gpa, buf, size, write);
 }
 
 static enum emul_result access(struct emu *e, enum seg s, u64 off, void *buf, unsigned size, enum emul_access a,
@@ -528,6 +551,7 @@ enum outcome emulate(struct vcpu *v)
 	if (err)
 		return cannot_decode(v, err, va, error);
 	e.real = e.mode == MODE_REAL;
+	e.one_operand = in.has_mem && !(in.map == 0 && (in.opcode == 0xff || in.opcode == 0x8f)); /* PUSH, CALL, POP */
 	switch (insn_exec(&in, &v->regs, &emu_ops, &e, &f)) {
 	case EMUL_OK:
 		insn_done(v, 0);

@@ -11,7 +11,9 @@ void insn_done(struct vcpu *v, unsigned len)
 {
 	u64 rip = v->regs.rip + len;
 
-	v->regs.rip = len && vcpu_mode(v) != MODE_64 ? (u32)rip : rip;
+	if (rip >> 32 != v->regs.rip >> 32 && vcpu_mode(v) != MODE_64)
+		rip = (u32)rip;
+	v->regs.rip = rip;
 	v->regs.rflags &= ~(u64)RFLAGS_RF;
 	hvm->set(v, REG_INT_SHADOW, 0);
 	if (v->regs.rflags & RFLAGS_TF) {
@@ -77,29 +79,29 @@ static unsigned match_at(struct vcpu *v, unsigned kind, gpa_t gpa, bool wide)
 /*
  * 0: the bytes are not that instruction any more; the guest runs again and the CPU sees what they are now.
  *
- * Walking the guest's tables is most of the work, so the last page's translation is kept as a hint. It may be stale,
- * for the guest changes its tables unseen, but it counts only if the right instruction is found there. That could go
- * wrong only where two code pages have the same instruction at the same place, with different prefixes.
+ * Walking the guest's tables is most of the work, so the translation of the last page is kept as a hint. It may be
+ * stale, for the guest changes its tables unseen; so it counts only if the right instruction is found there, and only
+ * for the kernel's own code. A process could leave one with other prefixes behind for the next user of its tables.
  */
 static unsigned insn_length(struct vcpu *v, const struct vm_exit *x)
 {
-	bool wide = vcpu_mode(v) == MODE_64;
-	u64 cr3 = hvm->get(v, REG_CR3);
+	bool wide, kernel;
+	gva_t la = v->regs.rip, va;
+	u64 cr3;
 	u8 b[INSN_MAX];
-	struct segment cs;
 	unsigned len, n = 0;
 	u32 error;
-	gva_t la, va;
 	gpa_t gpa;
 
 	if (x->insn_len)
 		return x->insn_len;
-	hvm->get_seg(v, SEG_CS, &cs);
-	la = wide ? v->regs.rip : (u32)(cs.base + v->regs.rip);
-	if ((la & ~PAGE_MASK) > PAGE_SIZE - INSN_MAX) {
+	wide = vcpu_mode(v) == MODE_64;
+	kernel = wide && vcpu_cpl(v) == 0;
+	if (!kernel || (la & ~PAGE_MASK) > PAGE_SIZE - INSN_MAX) {
 		guest_fetch(v, b, &n, &va, &error);
 		return match(x->kind, b, n, wide);
 	}
+	cr3 = hvm->get(v, REG_CR3);
 	if (v->code.valid && v->code.cr3 == cr3 && v->code.gva == (la & PAGE_MASK)) {
 		len = match_at(v, x->kind, v->code.gpa | (la & ~PAGE_MASK), wide);
 		if (len)

@@ -467,7 +467,9 @@ static void after_exit(struct vcpu *v)
 	v->regs.rflags = b->rflags;
 	if ((b->vintr & VINTR_TPR) != lapic_get_cr8(&v->lapic))
 		lapic_set_cr8(&v->lapic, b->vintr & VINTR_TPR);
-	decode_event(b->exit_int_info, &v->event);
+	v->event.valid = false;
+	if (b->exit_int_info & EVENT_VALID)
+		decode_event(b->exit_int_info, &v->event);
 	fill_exit(b, &v->exit);
 	if (v->exit.kind == EXIT_NMI_WINDOW) {
 		s->iret_seen = true;
