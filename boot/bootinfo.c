@@ -8,37 +8,13 @@
 
 #define PHYS_LIMIT (1ul << 52) /* no x86 CPU has more address bits */
 
-struct mb1_info {
-	u32 flags, mem_lower, mem_upper, boot_device, cmdline, mods_count, mods_addr, syms[4];
-	u32 mmap_length, mmap_addr, drives[2], config, loader, apm, vbe[4];
-	u64 fb_addr;
-	u32 fb_pitch, fb_width, fb_height;
-	u8 fb_bpp, fb_type, fb_color[6];
-} PACKED;
-
-#define MB1_MEMORY  BIT(0)
-#define MB1_CMDLINE BIT(2)
-#define MB1_MODULES BIT(3)
-#define MB1_MMAP    BIT(6)
-#define MB1_LOADER  BIT(9)
-#define MB1_FB      BIT(12)
-
-struct mb1_module {
-	u32 start, end, string, reserved;
-} PACKED;
-
-struct mb1_mmap {
-	u32 size; /* of what follows */
-	u64 addr, len;
-	u32 type;
-} PACKED;
-
-#define MB1_MMAP_MAX (64 * KB)
-
-/* Tags of multiboot 2. Each begins with type and size, and the next one at the next multiple of 8. */
-struct mb2_tag {
-	u32 type, size;
-} PACKED;
+#define MB1_INFO_SIZE 88 /* as far as it is read */
+#define MB1_MEMORY    BIT(0)
+#define MB1_CMDLINE   BIT(2)
+#define MB1_MODULES   BIT(3)
+#define MB1_MMAP      BIT(6)
+#define MB1_LOADER    BIT(9)
+#define MB1_MMAP_MAX  (64 * KB)
 
 enum {
 	TAG_END = 0,
@@ -58,40 +34,16 @@ enum {
 
 #define MB2_MAX_SIZE MB /* of the whole block: a real one has a few KB, or some 100 KB with a kernel's symbols */
 
-struct mb2_module {
-	struct mb2_tag tag;
-	u32 start, end;
-	char string[];
-} PACKED;
-
-struct mb2_memory {
-	struct mb2_tag tag;
-	u32 lower, upper;
-} PACKED;
-
-struct mb2_table { /* memory map and UEFI memory map */
-	struct mb2_tag tag;
-	u32 entry_size, version;
-	u8 entries[];
-} PACKED;
-
-struct mb2_mmap {
-	u64 addr, len;
-	u32 type;
-} PACKED;
-
-struct mb2_fb {
-	struct mb2_tag tag;
-	u64 addr;
-	u32 pitch, width, height;
-	u8 bpp, type;
-	u16 reserved;
-} PACKED; /* RGB: 6 bytes of colour fields follow */
-
-struct mb2_u64 {
-	struct mb2_tag tag;
-	u64 val;
-} PACKED;
+/*
+ * A piece of the loader's memory, of which all that is read comes by field and text. What lies outside reads as 0, the
+ * end of a string, so that a structure that is shorter than it should be is an empty one. Offsets are the
+ * specification's.
+ */
+struct window {
+	boot_read_fn read;
+	hpa_t at;
+	u64 len;
+};
 
 struct efi_memory {
 	u32 type, pad;
@@ -105,20 +57,20 @@ static const u8 rank[MEM_KINDS] = {
 
 static hpa_t range_end(const struct mem_range *r) { return r->start + r->len; }
 
-static int insert(struct bootinfo *b, unsigned i, hpa_t start, hpa_t end, u32 kind)
+static bool insert(struct bootinfo *b, unsigned i, hpa_t start, hpa_t end, u32 kind)
 {
 	if (b->ranges == BOOT_RANGES) {
 		b->dropped++;
-		return -ENOSPC;
+		return false;
 	}
 	memmove(&b->range[i + 1], &b->range[i], (b->ranges - i) * sizeof(b->range[0]));
 	b->range[i] = (struct mem_range){start, end - start, kind};
 	b->ranges++;
-	return 0;
+	return true;
 }
 
 /* Makes addr a boundary between ranges. With no room for one more, what lies above addr is lost. */
-static int split(struct bootinfo *b, hpa_t addr)
+static void split(struct bootinfo *b, hpa_t addr)
 {
 	for (unsigned i = 0; i < b->ranges; i++) {
 		struct mem_range *r = &b->range[i];
@@ -126,10 +78,23 @@ static int split(struct bootinfo *b, hpa_t addr)
 
 		if (addr > r->start && addr < end) {
 			r->len = addr - r->start;
-			return insert(b, i + 1, addr, end, r->kind);
+			insert(b, i + 1, addr, end, r->kind);
+			return;
 		}
 	}
-	return 0;
+}
+
+static void fill_gaps(struct bootinfo *b, hpa_t start, hpa_t end, u32 kind)
+{
+	for (unsigned i = 0; i < b->ranges && start < end; i++) {
+		const struct mem_range *r = &b->range[i];
+
+		if (r->start > start && !insert(b, i, start, MIN(r->start, end), kind))
+			return;
+		start = MAX(start, range_end(r));
+	}
+	if (start < end)
+		insert(b, b->ranges, start, end, kind);
 }
 
 static void merge(struct bootinfo *b)
@@ -148,45 +113,28 @@ static void merge(struct bootinfo *b)
 }
 
 /* Gives [start, end) the kind wherever it outranks what is there and, with gaps, where nothing is. */
-static int overlay(struct bootinfo *b, hpa_t start, hpa_t end, u32 kind, bool gaps)
+static void overlay(struct bootinfo *b, hpa_t start, hpa_t end, u32 kind, bool gaps)
 {
-	int err = split(b, start);
-	int err2 = split(b, end);
-	hpa_t pos = start;
-	unsigned i = 0;
-
-	if (!err)
-		err = err2;
-	for (; i < b->ranges && pos < end; i++) {
+	split(b, start);
+	split(b, end);
+	/* These first: should there be no room to fill gaps, at least nothing reserved stays RAM. */
+	for (unsigned i = 0; i < b->ranges; i++) {
 		struct mem_range *r = &b->range[i];
 
-		if (range_end(r) <= pos)
-			continue;
-		if (r->start > pos && gaps) {
-			hpa_t stop = MIN(r->start, end);
-
-			err2 = insert(b, i, pos, stop, kind);
-			if (err2)
-				break;
-			pos = stop;
-		} else {
-			if (r->start < end && rank[kind] > rank[r->kind])
-				r->kind = kind;
-			pos = range_end(r);
-		}
+		if (r->start >= start && r->start < end && rank[kind] > rank[r->kind])
+			r->kind = kind;
 	}
-	if (gaps && pos < end && !err2)
-		err2 = insert(b, i, pos, end, kind);
+	if (gaps)
+		fill_gaps(b, start, end, kind);
 	merge(b);
-	return err ? err : err2;
 }
 
-static int add_range(struct bootinfo *b, hpa_t start, u64 len, u32 kind, bool gaps)
+static void add_range(struct bootinfo *b, hpa_t start, u64 len, u32 kind, bool gaps)
 {
 	hpa_t end = len > PHYS_LIMIT || start > PHYS_LIMIT - len ? PHYS_LIMIT : start + len;
 
 	if (!len || start >= PHYS_LIMIT)
-		return 0;
+		return;
 	if (kind == MEM_RAM) {
 		start = ROUND_UP(start, PAGE_SIZE);
 		end = ROUND_DOWN(end, PAGE_SIZE);
@@ -194,12 +142,16 @@ static int add_range(struct bootinfo *b, hpa_t start, u64 len, u32 kind, bool ga
 		start = ROUND_DOWN(start, PAGE_SIZE);
 		end = ROUND_UP(end, PAGE_SIZE);
 	}
-	return start < end ? overlay(b, start, end, kind, gaps) : 0;
+	if (start < end)
+		overlay(b, start, end, kind, gaps);
 }
 
 int bootinfo_add(struct bootinfo *b, hpa_t start, u64 len, enum mem_kind kind)
 {
-	return add_range(b, start, len, kind, true);
+	unsigned dropped = b->dropped;
+
+	add_range(b, start, len, kind, true);
+	return b->dropped == dropped ? 0 : -ENOSPC;
 }
 
 void bootinfo_claim(struct bootinfo *b)
@@ -226,21 +178,6 @@ static void reserve_ebda(struct bootinfo *b, boot_read_fn read)
 		bootinfo_add(b, ebda, 0xa0000 - ebda, MEM_RESERVED);
 }
 
-static void add_e820(struct bootinfo *b, hpa_t start, u64 len, u32 type)
-{
-	static const u8 kinds[] = {MEM_RESERVED, MEM_RAM, MEM_RESERVED, MEM_ACPI, MEM_NVS, MEM_BAD};
-
-	bootinfo_add(b, start, len, type < ARRAY_SIZE(kinds) ? kinds[type] : MEM_RESERVED);
-}
-
-static void add_basic(struct bootinfo *b, u32 lower_kb, u32 upper_kb)
-{
-	if (b->ranges)
-		return;
-	bootinfo_add(b, 0, lower_kb * KB, MEM_RAM);
-	bootinfo_add(b, MB, upper_kb * KB, MEM_RAM);
-}
-
 int bootinfo_efi_map(struct bootinfo *b, const void *map, u64 size, u64 entry_size)
 {
 	static const u8 kinds[] = {
@@ -263,206 +200,183 @@ int bootinfo_efi_map(struct bootinfo *b, const void *map, u64 size, u64 entry_si
 	return b->dropped == dropped ? 0 : -ENOSPC;
 }
 
-/* Copies a string that may have no end before len. */
-static void copy_text(char *dst, size_t size, const char *src, size_t len)
+static u64 field(const struct window *w, u64 offset, unsigned size)
 {
-	len = strnlen(src, MIN(len, size - 1));
-	memcpy(dst, src, len);
-	dst[len] = 0;
+	const void *p = offset + size <= w->len ? w->read(w->at + offset, size) : NULL;
+	u64 v = 0;
+
+	if (p)
+		memcpy(&v, p, size);
+	return v;
 }
 
-static void copy_loader_string(char *dst, size_t size, hpa_t pa, boot_read_fn read)
+/* Copies a string, cut to size. */
+static void text(const struct window *w, u64 offset, char *dst, size_t size)
 {
 	size_t n = 0;
 
-	for (; n < size - 1; n++) {
-		const char *c = read(pa + n, 1);
-
-		if (!c || !*c)
-			break;
-		dst[n] = *c;
-	}
+	while (n < size - 1 && (dst[n] = (char)field(w, offset + n, 1)))
+		n++;
 	dst[n] = 0;
 }
 
-/* The module's name is set by the caller, to the whole of its command line. */
-static struct boot_module *add_module(struct bootinfo *b, u32 start, u32 end)
+static void add_module(struct bootinfo *b, u64 start, u64 end, const struct window *w, u64 name)
 {
-	if (end < start || b->modules == BOOT_MODULES) {
+	if (end <= start || b->modules == BOOT_MODULES) {
 		b->dropped++;
-		return NULL;
+		return;
 	}
 	struct boot_module *m = &b->module[b->modules++];
+	char *c = m->name;
 
 	m->start = start;
 	m->len = end - start;
-	return m;
+	text(w, name, m->name, sizeof(m->name));
+	while (*c && *c != ' ' && *c != '\t')
+		c++;
+	*c = 0;
 }
 
-static void cut_at_blank(char *s)
+/* A memory map's entry: address, length, type; the same in both versions. */
+static void add_entry(struct bootinfo *b, const struct window *w, u64 at)
 {
-	while (*s && *s != ' ' && *s != '\t')
-		s++;
-	*s = 0;
+	static const u8 kinds[] = {MEM_RESERVED, MEM_RAM, MEM_RESERVED, MEM_ACPI, MEM_NVS, MEM_BAD};
+	u64 type = field(w, at + 16, 4);
+
+	bootinfo_add(b, field(w, at, 8), field(w, at + 8, 8), type < ARRAY_SIZE(kinds) ? kinds[type] : MEM_RESERVED);
 }
 
-static void set_framebuffer(struct bootinfo *b, u64 addr, u32 pitch, u32 width, u32 height, u8 bpp, u8 type,
-			    const u8 *color)
+/* KB below and above 1 MB, which every loader can tell: where no map is given. */
+static void add_basic(struct bootinfo *b, const struct window *w, u64 at)
 {
-	enum { INDEXED, RGB, EGA_TEXT };
-	bool rgb = type == RGB && color && bpp >= 15 && bpp <= 32;
-
-	if (!rgb && type != EGA_TEXT)
+	if (b->ranges)
 		return;
-	b->fb = (struct framebuffer){
-		.base = addr, .pitch = pitch, .width = width, .height = height, .bpp = rgb ? bpp : 0, .text = !rgb};
-	if (rgb) {
-		b->fb.red_pos = color[0];
-		b->fb.red_size = color[1];
-		b->fb.green_pos = color[2];
-		b->fb.green_size = color[3];
-		b->fb.blue_pos = color[4];
-		b->fb.blue_size = color[5];
+	bootinfo_add(b, 0, field(w, at, 4) * KB, MEM_RAM);
+	bootinfo_add(b, MB, field(w, at + 4, 4) * KB, MEM_RAM);
+}
+
+static void mb1_modules(struct bootinfo *b, const struct window *w)
+{
+	u64 count = field(w, 20, 4), used = MIN(count, (u64)BOOT_MODULES);
+	const struct window list = {w->read, field(w, 24, 4), used * 16};
+
+	b->dropped += (unsigned)(count - used);
+	for (u64 at = 0; at < list.len; at += 16) {
+		u64 name = field(&list, at + 8, 4);
+		const struct window string = {w->read, name, name ? sizeof(b->module[0].name) : 0};
+
+		add_module(b, field(&list, at, 4), field(&list, at + 4, 4), &string, 0);
 	}
 }
 
-static void mb1_modules(const struct mb1_info *mb, boot_read_fn read, struct bootinfo *b)
+static int mb1_mmap(struct bootinfo *b, const struct window *w, const char **why)
 {
-	u32 count = MIN(mb->mods_count, (u32)BOOT_MODULES);
+	const struct window map = {w->read, field(w, 48, 4), field(w, 44, 4)};
+	const u64 least = 20; /* each entry begins with its size less these 4 bytes */
 
-	b->dropped += mb->mods_count - count;
-	for (u32 i = 0; i < count; i++) {
-		const struct mb1_module *m = read(mb->mods_addr + (u64)i * sizeof(*m), sizeof(*m));
-		struct boot_module *out = m ? add_module(b, m->start, m->end) : NULL;
-
-		if (!out)
-			continue;
-		if (m->string)
-			copy_loader_string(out->name, sizeof(out->name), m->string, read);
-		cut_at_blank(out->name);
-	}
-}
-
-static int mb1_mmap(const struct mb1_info *mb, boot_read_fn read, struct bootinfo *b, const char **why)
-{
-	for (u64 at = 0; at + sizeof(struct mb1_mmap) <= mb->mmap_length;) {
-		const struct mb1_mmap *e = at < MB1_MMAP_MAX ? read(mb->mmap_addr + at, sizeof(*e)) : NULL;
-
-		if (!e || e->size < sizeof(*e) - sizeof(e->size)) {
+	for (u64 at = 0, size; at + 4 + least <= map.len; at += 4 + size) {
+		size = field(&map, at, 4);
+		if (size < least || at > MB1_MMAP_MAX) {
 			*why = "the multiboot memory map is damaged";
 			return -EINVAL;
 		}
-		add_e820(b, e->addr, e->len, e->type);
-		at += sizeof(e->size) + e->size;
+		add_entry(b, &map, at + 4);
 	}
 	return 0;
 }
 
 static int parse_mb1(hpa_t info, boot_read_fn read, struct bootinfo *b, const char **why)
 {
-	/* A block of the first specification ends before the framebuffer. */
-	const struct mb1_info *mb = read(info, offsetof(struct mb1_info, fb_addr));
-	int err;
+	const struct window w = {read, info, MB1_INFO_SIZE};
+	const struct window cmdline = {read, field(&w, 16, 4), sizeof(b->cmdline)};
+	const struct window loader = {read, field(&w, 64, 4), sizeof(b->loader)};
+	u64 flags = field(&w, 0, 4);
+	int err = 0;
 
-	if (!mb) {
-		*why = "the multiboot information is not in memory";
-		return -EINVAL;
-	}
 	b->protocol = "multiboot1";
-	if (mb->flags & MB1_CMDLINE)
-		copy_loader_string(b->cmdline, sizeof(b->cmdline), mb->cmdline, read);
-	if (mb->flags & MB1_LOADER)
-		copy_loader_string(b->loader, sizeof(b->loader), mb->loader, read);
-	if (mb->flags & MB1_MODULES)
-		mb1_modules(mb, read, b);
-	if (mb->flags & MB1_MMAP) {
-		err = mb1_mmap(mb, read, b, why);
-		if (err)
-			return err;
-	}
-	if (mb->flags & MB1_MEMORY)
-		add_basic(b, mb->mem_lower, mb->mem_upper);
-	mb = mb->flags & MB1_FB ? read(info, sizeof(*mb)) : NULL;
-	if (mb)
-		set_framebuffer(b, mb->fb_addr, mb->fb_pitch, mb->fb_width, mb->fb_height, mb->fb_bpp, mb->fb_type,
-				mb->fb_color);
-	return 0;
+	if (flags & MB1_CMDLINE)
+		text(&cmdline, 0, b->cmdline, sizeof(b->cmdline));
+	if (flags & MB1_LOADER)
+		text(&loader, 0, b->loader, sizeof(b->loader));
+	if (flags & MB1_MODULES)
+		mb1_modules(b, &w);
+	if (flags & MB1_MMAP)
+		err = mb1_mmap(b, &w, why);
+	if (flags & MB1_MEMORY && !err)
+		add_basic(b, &w, 4);
+	return err;
 }
 
-static void mb2_mmap(const struct mb2_table *t, struct bootinfo *b)
+static void mb2_mmap(struct bootinfo *b, const struct window *w)
 {
-	u32 step = t->entry_size;
+	u64 step = field(w, 8, 4);
 
-	if (step < sizeof(struct mb2_mmap))
+	for (u64 at = 16; step >= 20 && at + step <= w->len; at += step)
+		add_entry(b, w, at);
+}
+
+static void mb2_framebuffer(struct bootinfo *b, const struct window *w)
+{
+	enum { RGB = 1, EGA_TEXT = 2 };
+	u64 type = field(w, 29, 1);
+
+	if (type != RGB && type != EGA_TEXT)
 		return;
-	for (u64 at = sizeof(*t); at + step <= t->tag.size; at += step) {
-		const struct mb2_mmap *e = (const void *)((const u8 *)t + at);
-
-		add_e820(b, e->addr, e->len, e->type);
-	}
-}
-
-static void mb2_module(const struct mb2_module *t, struct bootinfo *b)
-{
-	struct boot_module *m = add_module(b, t->start, t->end);
-
-	if (!m)
+	b->fb = (struct framebuffer){
+		.base = field(w, 8, 8),
+		.pitch = (u32)field(w, 16, 4),
+		.width = (u32)field(w, 20, 4),
+		.height = (u32)field(w, 24, 4),
+		.text = type == EGA_TEXT,
+	};
+	if (b->fb.text)
 		return;
-	copy_text(m->name, sizeof(m->name), t->string, t->tag.size - sizeof(*t));
-	cut_at_blank(m->name);
+	b->fb.bpp = (u8)field(w, 28, 1);
+	b->fb.red_pos = (u8)field(w, 32, 1);
+	b->fb.red_size = (u8)field(w, 33, 1);
+	b->fb.green_pos = (u8)field(w, 34, 1);
+	b->fb.green_size = (u8)field(w, 35, 1);
+	b->fb.blue_pos = (u8)field(w, 36, 1);
+	b->fb.blue_size = (u8)field(w, 37, 1);
 }
 
-static void mb2_rsdp(const struct mb2_tag *t, struct bootinfo *b)
+static void mb2_rsdp(struct bootinfo *b, const struct window *w, u64 type)
 {
-	u32 len = t->size - sizeof(*t);
-
-	if (len < 20 || (b->have_rsdp_copy && t->type == TAG_ACPI_OLD))
+	if (b->acpi.have_copy && type == TAG_ACPI_OLD)
 		return;
-	memset(b->rsdp_copy, 0, sizeof(b->rsdp_copy));
-	memcpy(b->rsdp_copy, t + 1, MIN(len, sizeof(b->rsdp_copy)));
-	b->have_rsdp_copy = true;
+	for (unsigned i = 0; i < sizeof(b->acpi.copy); i++)
+		b->acpi.copy[i] = (u8)field(w, 8 + i, 1);
+	b->acpi.have_copy = true;
 }
 
-/* The fixed part of each type of tag; others have none. */
-static const u8 mb2_min_size[] = {
-	[TAG_MODULE] = sizeof(struct mb2_module),    [TAG_MEMORY] = sizeof(struct mb2_memory),
-	[TAG_MMAP] = sizeof(struct mb2_table),       [TAG_FB] = sizeof(struct mb2_fb),
-	[TAG_EFI64] = sizeof(struct mb2_u64),        [TAG_EFI_MAP] = sizeof(struct mb2_table),
-	[TAG_EFI64_HANDLE] = sizeof(struct mb2_u64),
-};
-
-/* The tag's whole size is readable, and at least the fixed part of its type. */
-static void mb2_tag(const struct mb2_tag *t, struct bootinfo *b)
+static void mb2_tag(struct bootinfo *b, const struct window *w, u64 type)
 {
-	const struct mb2_fb *fb = (const void *)t;
-
-	switch (t->type) {
+	switch (type) {
 	case TAG_CMDLINE:
-		copy_text(b->cmdline, sizeof(b->cmdline), (const char *)(t + 1), t->size - sizeof(*t));
+		text(w, 8, b->cmdline, sizeof(b->cmdline));
 		break;
 	case TAG_LOADER:
-		copy_text(b->loader, sizeof(b->loader), (const char *)(t + 1), t->size - sizeof(*t));
+		text(w, 8, b->loader, sizeof(b->loader));
 		break;
 	case TAG_MODULE:
-		mb2_module((const void *)t, b);
+		add_module(b, field(w, 8, 4), field(w, 12, 4), w, 16);
 		break;
 	case TAG_MMAP:
-		mb2_mmap((const void *)t, b);
+		mb2_mmap(b, w);
 		break;
 	case TAG_FB:
-		set_framebuffer(b, fb->addr, fb->pitch, fb->width, fb->height, fb->bpp, fb->type,
-				t->size >= sizeof(*fb) + 6 ? (const u8 *)(fb + 1) : NULL);
+		mb2_framebuffer(b, w);
 		break;
 	case TAG_ACPI_OLD:
 	case TAG_ACPI_NEW:
-		mb2_rsdp(t, b);
+		mb2_rsdp(b, w, type);
 		break;
 	case TAG_EFI64:
 		b->firmware = FIRMWARE_UEFI;
-		b->efi_system_table = ((const struct mb2_u64 *)t)->val;
+		b->efi_system_table = field(w, 8, 8);
 		break;
 	case TAG_EFI64_HANDLE:
-		b->efi_image_handle = ((const struct mb2_u64 *)t)->val;
+		b->efi_image_handle = field(w, 8, 8);
 		break;
 	case TAG_EFI_SERVICES:
 		b->efi_boot_services = true;
@@ -470,54 +384,36 @@ static void mb2_tag(const struct mb2_tag *t, struct bootinfo *b)
 	}
 }
 
-/* The first tag of the type, or with TAG_END any tag at or after *at; NULL at the end. Advances *at behind it. */
-static const struct mb2_tag *mb2_next(const u8 *block, u32 size, u32 *at, u32 type, const char **why)
-{
-	while (*at + sizeof(struct mb2_tag) <= size) {
-		const struct mb2_tag *t = (const void *)(block + *at);
-
-		u32 least = t->type < ARRAY_SIZE(mb2_min_size) ? mb2_min_size[t->type] : 0;
-
-		if (t->type == TAG_END)
-			return NULL;
-		if (t->size < sizeof(*t) || t->size < least || t->size > size - *at) {
-			*why = "the multiboot2 information has a tag of impossible size";
-			return NULL;
-		}
-		*at += ROUND_UP(t->size, 8);
-		if (type == TAG_END || t->type == type)
-			return t;
-	}
-	return NULL;
-}
-
 static int parse_mb2(hpa_t info, boot_read_fn read, struct bootinfo *b, const char **why)
 {
-	const struct mb2_tag *head = read(info, sizeof(*head)); /* not a tag, but as large: total size, reserved */
-	u32 size = head ? head->type : 0, at = sizeof(*head);
-	const u8 *block = size >= 16 && size <= MB2_MAX_SIZE ? read(info, size) : NULL;
-	const struct mb2_tag *t;
+	struct window block = {read, info, 8}, tag, basic = {0}, efi_map = {0};
 
-	if (!block) {
+	b->protocol = "multiboot2";
+	block.len = field(&block, 0, 4);
+	if (block.len < 16 || block.len > MB2_MAX_SIZE) {
 		*why = "the multiboot2 information has an impossible size";
 		return -EINVAL;
 	}
-	b->protocol = "multiboot2";
-	*why = NULL;
-	while ((t = mb2_next(block, size, &at, TAG_END, why)))
-		mb2_tag(t, b);
-	if (*why)
-		return -EINVAL;
-	/* Poorer sources of the memory map, for want of a better. */
-	at = sizeof(*head);
-	t = b->ranges ? NULL : mb2_next(block, size, &at, TAG_EFI_MAP, why);
-	if (t)
-		bootinfo_efi_map(b, (const struct mb2_table *)t + 1, t->size - sizeof(struct mb2_table),
-				 ((const struct mb2_table *)t)->entry_size);
-	at = sizeof(*head);
-	t = mb2_next(block, size, &at, TAG_MEMORY, why);
-	if (t)
-		add_basic(b, ((const struct mb2_memory *)t)->lower, ((const struct mb2_memory *)t)->upper);
+	for (u64 at = 8, type; (type = field(&block, at, 4)) != TAG_END; at += ROUND_UP(tag.len, 8)) {
+		tag = (struct window){read, info + at, field(&block, at + 4, 4)};
+		if (tag.len < 8 || tag.len > block.len - at) {
+			*why = "the multiboot2 information has a tag of impossible size";
+			return -EINVAL;
+		}
+		if (type == TAG_MEMORY)
+			basic = tag;
+		else if (type == TAG_EFI_MAP)
+			efi_map = tag;
+		else
+			mb2_tag(b, &tag, type);
+	}
+	/* The poorer sources of the memory map, for want of a better. */
+	const void *p = efi_map.len > 16 && !b->ranges ? read(efi_map.at + 16, efi_map.len - 16) : NULL;
+
+	if (p)
+		bootinfo_efi_map(b, p, efi_map.len - 16, field(&efi_map, 8, 4));
+	if (basic.len)
+		add_basic(b, &basic, 8);
 	return 0;
 }
 
@@ -531,6 +427,7 @@ int bootinfo_parse(u32 magic, hpa_t info, boot_read_fn read, struct bootinfo *ou
 		err = parse_mb1(info, read, out, why);
 	else if (magic == MULTIBOOT2_MAGIC)
 		err = parse_mb2(info, read, out, why);
+	out->efi_boot_services &= out->efi_system_table != 0;
 	if (err)
 		return err;
 	if (!out->ranges && !out->efi_boot_services) {
@@ -538,6 +435,7 @@ int bootinfo_parse(u32 magic, hpa_t info, boot_read_fn read, struct bootinfo *ou
 		return -EINVAL;
 	}
 	reserve_low(out);
+	out->acpi.search = out->firmware == FIRMWARE_BIOS;
 	if (out->firmware == FIRMWARE_BIOS)
 		reserve_ebda(out, read);
 	return 0;
@@ -560,8 +458,11 @@ bool bootinfo_option(const struct bootinfo *b, const char *key, char *val, size_
 		}
 		s += s[len] ? len + 1 : len;
 	}
-	if (found)
-		copy_text(val, size, found, flen);
+	if (found) {
+		flen = MIN(flen, size - 1);
+		memcpy(val, found, flen);
+		val[flen] = 0;
+	}
 	return found;
 }
 

@@ -6,6 +6,8 @@
 #ifndef BOOT_BOOTINFO_H
 #define BOOT_BOOTINFO_H
 
+#include "drivers/acpi.h"
+#include "drivers/screen.h"
 #include "lib/types.h"
 
 enum mem_kind {
@@ -30,14 +32,6 @@ struct boot_module {
 	char name[128]; /* the module's command line, up to its first blank */
 };
 
-struct framebuffer {
-	hpa_t base; /* 0: none */
-	u32 pitch, width, height;
-	u8 bpp; /* 15, 16, 24, 32; 0 with text: EGA text */
-	bool text;
-	u8 red_pos, red_size, green_pos, green_size, blue_pos, blue_size;
-};
-
 #define BOOT_RANGES  256
 #define BOOT_MODULES 64
 
@@ -53,9 +47,7 @@ struct bootinfo {
 	struct boot_module module[BOOT_MODULES];
 	unsigned modules;
 	struct framebuffer fb;
-	hpa_t rsdp;       /* physical address of an RSDP, or 0: search for it (BIOS) */
-	u8 rsdp_copy[36]; /* the loader's copy, if it gave one */
-	bool have_rsdp_copy;
+	struct acpi_source acpi;
 	u64 efi_system_table, efi_image_handle; /* 0: none */
 	bool efi_boot_services;                 /* still running */
 	hpa_t image_start, image_end;           /* where Cleave itself lies */

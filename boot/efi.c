@@ -70,12 +70,12 @@ static void find_rsdp(struct bootinfo *b)
 
 	for (u64 i = 0; i < st->tables; i++) {
 		if (!memcmp(&st->table[i].guid, &acpi2_guid, sizeof(acpi2_guid)))
-			b->rsdp = st->table[i].address;
+			b->acpi.rsdp = st->table[i].address;
 		else if (!memcmp(&st->table[i].guid, &acpi1_guid, sizeof(acpi1_guid)))
 			old = st->table[i].address;
 	}
-	if (!b->rsdp)
-		b->rsdp = old;
+	if (!b->acpi.rsdp)
+		b->acpi.rsdp = old;
 }
 
 static void set_field(u32 mask, u8 *pos, u8 *size)

@@ -35,7 +35,11 @@ static u64 ram_total;
 
 /* --- What the boot loader and the firmware say. */
 
-static const void *read_physical(hpa_t pa, u64 len) { return pa + len >= pa ? port_virt(pa) : NULL; }
+/* The early tables reach 4 GB; what the firmware says may lie anywhere, or nowhere. */
+static const void *read_physical(hpa_t pa, u64 len)
+{
+	return len <= 4 * GB && pa <= 4 * GB - len ? port_virt(pa) : NULL;
+}
 
 /* GS must hold the boot processor's area before the first lock, and so before the first message. */
 static void early_pcpu(void)
@@ -61,7 +65,7 @@ static void open_consoles(void)
 		open_serial(&(struct console_choice){.port = com[value[3] - '1']});
 		return;
 	}
-	acpi_read(&bootinfo, read_physical, &acpi);
+	acpi_read(&bootinfo.acpi, read_physical, &acpi);
 	if (acpi.spcr && acpi.spcr_port.space == 1 && serial_open((u16)acpi.spcr_port.addr))
 		return;
 	serial_probe_legacy();
@@ -114,7 +118,7 @@ static void read_boot_info(u32 magic, hpa_t info, hpa_t load_base)
 		panic("the firmware does not let go of the machine (ExitBootServices): update it or boot in BIOS mode");
 	bootinfo_claim(&bootinfo);
 	if (!acpi.present)
-		acpi_read(&bootinfo, read_physical, &acpi);
+		acpi_read(&bootinfo.acpi, read_physical, &acpi);
 }
 
 /* --- Memory. */

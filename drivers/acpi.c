@@ -32,77 +32,8 @@ struct header {
 	u32 oem_revision, creator, creator_revision;
 } PACKED;
 
-struct madt {
-	struct header h;
-	u32 lapic, flags;
-} PACKED;
-
-#define MADT_LEGACY_PIC  1u
-#define MADT_CPU_ENABLED 1u
-
-enum { MADT_LAPIC = 0, MADT_IOAPIC = 1, MADT_OVERRIDE = 2, MADT_LAPIC_ADDRESS = 5, MADT_X2APIC = 9 };
-
-struct madt_entry {
-	u8 type, length;
-	union {
-		struct {
-			u8 acpi_id, apic_id;
-			u32 flags;
-		} PACKED lapic;
-		struct {
-			u16 reserved;
-			u32 apic_id, flags;
-		} PACKED x2apic;
-		struct {
-			u8 id, reserved;
-			u32 address, gsi_base;
-		} PACKED ioapic;
-		struct {
-			u8 bus, irq;
-			u32 gsi;
-			u16 flags;
-		} PACKED override;
-		struct {
-			u16 reserved;
-			u64 address;
-		} PACKED lapic_address;
-	};
-} PACKED;
-
-struct fadt {
-	struct header h;
-	u32 facs, dsdt;
-	u8 reserved, profile;
-	u16 sci;
-	u32 smi_cmd;
-	u8 acpi_enable, acpi_disable, s4bios, pstate;
-	u32 pm1a_evt, pm1b_evt, pm1a_cnt, pm1b_cnt, pm2_cnt, pm_timer, gpe0, gpe1;
-	u8 pm1_evt_len, pm1_cnt_len, pm2_cnt_len, pm_timer_len, skip[20];
-	u32 flags;
-	/* Revision 1 ends here. */
-	struct acpi_gas reset;
-	u8 reset_value, skip2[3];
-	u64 x_facs, x_dsdt;
-	struct acpi_gas x_pm1a_evt, x_pm1b_evt, x_pm1a_cnt, x_pm1b_cnt, x_pm2_cnt, x_pm_timer;
-} PACKED;
-_Static_assert(offsetof(struct fadt, reset) == 116 && offsetof(struct fadt, x_pm_timer) == 208, "the FADT's layout");
-
-#define FADT1_SIZE    offsetof(struct fadt, reset)
-#define FADT_TIMER_32 BIT(8)
-#define FADT_RESET    BIT(10)
-#define GAS_IO        1
-
-struct spcr {
-	struct header h;
-	u8 type, reserved[3];
-	struct acpi_gas port;
-} PACKED;
-
-struct hpet {
-	struct header h;
-	u32 id;
-	struct acpi_gas base;
-} PACKED;
+#define GAS_MEMORY 0
+#define GAS_IO     1
 
 static bool sum_is_zero(const void *p, u64 len)
 {
@@ -113,21 +44,17 @@ static bool sum_is_zero(const void *p, u64 len)
 	return !sum;
 }
 
-/* The whole table at pa, checked; NULL if there is none, with a log line if it is damaged. */
+/* The whole table at pa, checked; NULL with a log line if it is damaged. */
 static const struct header *table_at(hpa_t pa, acpi_map_fn map)
 {
-	const struct header *h = pa ? map(pa, sizeof(*h)) : NULL;
+	const struct header *h = map(pa, sizeof(*h));
 	u32 len = h ? h->length : 0;
-	char name[5] = "?";
 
-	if (h)
-		for (unsigned i = 0; i < 4; i++)
-			name[i] = h->signature[i] >= ' ' && h->signature[i] <= '~' ? h->signature[i] : '?';
 	h = len >= sizeof(*h) && len <= TABLE_MAX ? map(pa, len) : NULL;
 	if (h && sum_is_zero(h, len))
 		return h;
-	log("acpi    table %s at %#lx is damaged and not used (%u bytes, %s)\n", name, (unsigned long)pa, len,
-	    h ? "wrong checksum" : "out of bounds");
+	log("acpi    the table at %#lx is damaged and not used: %s\n", (unsigned long)pa,
+	    h ? "wrong checksum" : "impossible length");
 	return NULL;
 }
 
@@ -145,16 +72,10 @@ static bool accept_rsdp(struct rsdp *r)
 
 static bool rsdp_at(hpa_t pa, acpi_map_fn map, struct rsdp *out)
 {
-	u64 size = sizeof(*out);
-	const void *p = map(pa, size);
+	const void *p = map(pa, sizeof(*out));
 
-	if (!p) {
-		size = RSDP1_SIZE;
-		p = map(pa, size);
-	}
-	memset(out, 0, sizeof(*out));
 	if (p)
-		memcpy(out, p, size);
+		memcpy(out, p, sizeof(*out));
 	return p && accept_rsdp(out);
 }
 
@@ -170,14 +91,14 @@ static bool scan_for_rsdp(hpa_t start, hpa_t end, acpi_map_fn map, struct rsdp *
 }
 
 /* The loader's copy, the address we were given, or where a BIOS keeps it: the EBDA and the read-only area (5.2.5.1). */
-static bool find_rsdp(const struct bootinfo *b, acpi_map_fn map, struct rsdp *out)
+static bool find_rsdp(const struct acpi_source *from, acpi_map_fn map, struct rsdp *out)
 {
-	memcpy(out, b->rsdp_copy, sizeof(*out));
-	if (b->have_rsdp_copy && accept_rsdp(out))
+	memcpy(out, from->copy, sizeof(*out));
+	if (from->have_copy && accept_rsdp(out))
 		return true;
-	if (b->rsdp && rsdp_at(b->rsdp, map, out))
+	if (from->rsdp && rsdp_at(from->rsdp, map, out))
 		return true;
-	if (b->firmware != FIRMWARE_BIOS)
+	if (!from->search)
 		return false;
 
 	const u8 *p = map(0x40e, 2);
@@ -193,11 +114,11 @@ struct root {
 	unsigned entry_size;
 };
 
-static bool find_root(const struct bootinfo *b, acpi_map_fn map, struct root *out)
+static bool find_root(const struct acpi_source *from, acpi_map_fn map, struct root *out)
 {
 	struct rsdp r;
 
-	if (!find_rsdp(b, map, &r))
+	if (!find_rsdp(from, map, &r))
 		return false;
 	out->entry_size = 8;
 	out->h = r.xsdt ? table_at(r.xsdt, map) : NULL;
@@ -226,22 +147,37 @@ static hpa_t find_table(const struct root *root, const char *signature, unsigned
 	return 0;
 }
 
-/* A table of at least min bytes, or NULL. */
-static const void *get_table(const struct root *root, const char *signature, u64 min, acpi_map_fn map)
+static const struct header *get_table(const struct root *root, const char *signature, acpi_map_fn map)
 {
 	hpa_t pa = find_table(root, signature, 0, map);
-	const struct header *h = pa ? table_at(pa, map) : NULL;
 
-	if (h && h->length < min) {
-		log("acpi    table %s is too short (%u bytes) and not used\n", signature, h->length);
-		return NULL;
-	}
-	return h;
+	return pa ? table_at(pa, map) : NULL;
+}
+
+/* A field at the offset that its table has in the specification; 0 beyond the end: older editions are shorter. */
+static u64 field(const struct header *h, u64 offset, unsigned size)
+{
+	u64 v = 0;
+
+	if (offset + size <= h->length)
+		memcpy(&v, (const u8 *)h + offset, size);
+	return v;
+}
+
+static struct acpi_gas gas(const struct header *h, u64 offset)
+{
+	return (struct acpi_gas){.space = (u8)field(h, offset, 1),
+				 .width = (u8)field(h, offset + 1, 1),
+				 .offset = (u8)field(h, offset + 2, 1),
+				 .access = (u8)field(h, offset + 3, 1),
+				 .addr = field(h, offset + 4, 8)};
 }
 
 static void add_cpu(struct acpi *out, u32 apic_id, u32 flags)
 {
-	if (!(flags & MADT_CPU_ENABLED))
+	const u32 enabled = 1;
+
+	if (!(flags & enabled))
 		return;
 	for (unsigned i = 0; i < out->cpus; i++)
 		if (out->apic_id[i] == apic_id) /* often listed twice, as local APIC and x2APIC */
@@ -252,100 +188,99 @@ static void add_cpu(struct acpi *out, u32 apic_id, u32 flags)
 		out->apic_id[out->cpus++] = apic_id;
 }
 
-static void add_ioapic(struct acpi *out, const struct madt_entry *e)
+static void add_ioapic(struct acpi *out, const struct header *h, u64 at)
 {
 	if (out->ioapics == ACPI_MAX_IOAPICS)
 		return;
-	out->ioapic[out->ioapics].id = e->ioapic.id;
-	out->ioapic[out->ioapics].gsi_base = e->ioapic.gsi_base;
-	out->ioapic[out->ioapics++].base = e->ioapic.address;
+	out->ioapic[out->ioapics].id = (u32)field(h, at + 2, 1);
+	out->ioapic[out->ioapics].base = field(h, at + 4, 4);
+	out->ioapic[out->ioapics++].gsi_base = (u32)field(h, at + 8, 4);
 }
 
-static void override_isa(struct acpi *out, const struct madt_entry *e)
+static void override_isa(struct acpi *out, const struct header *h, u64 at)
 {
 	enum { POLARITY = 3, LOW = 3, TRIGGER = 3 << 2, LEVEL = 3 << 2 };
+	u64 bus = field(h, at + 2, 1), irq = field(h, at + 3, 1), flags = field(h, at + 8, 2);
 
-	if (e->override.bus || e->override.irq >= ARRAY_SIZE(out->isa))
+	if (bus || irq >= ARRAY_SIZE(out->isa))
 		return;
-	out->isa[e->override.irq].gsi = e->override.gsi;
-	out->isa[e->override.irq].low = (e->override.flags & POLARITY) == LOW;
-	out->isa[e->override.irq].level = (e->override.flags & TRIGGER) == LEVEL;
+	out->isa[irq].gsi = (u32)field(h, at + 4, 4);
+	out->isa[irq].low = (flags & POLARITY) == LOW;
+	out->isa[irq].level = (flags & TRIGGER) == LEVEL;
 }
 
-static void read_madt_entry(const struct madt_entry *e, struct acpi *out)
+static void read_madt_entry(const struct header *h, u64 at, struct acpi *out)
 {
-	static const u8 least[] = {[MADT_LAPIC] = 8,
-				   [MADT_IOAPIC] = 12,
-				   [MADT_OVERRIDE] = 10,
-				   [MADT_LAPIC_ADDRESS] = 12,
-				   [MADT_X2APIC] = 16};
+	enum { LAPIC = 0, IOAPIC = 1, OVERRIDE = 2, LAPIC_ADDRESS = 5, X2APIC = 9 };
+	static const u8 least[] = {[LAPIC] = 8, [IOAPIC] = 12, [OVERRIDE] = 10, [LAPIC_ADDRESS] = 12, [X2APIC] = 16};
+	u64 type = field(h, at, 1);
 
-	if (e->type >= sizeof(least) || e->length < least[e->type])
+	if (type >= sizeof(least) || field(h, at + 1, 1) < least[type])
 		return;
-	switch (e->type) {
-	case MADT_LAPIC:
-		add_cpu(out, e->lapic.apic_id, e->lapic.flags);
+	switch (type) {
+	case LAPIC:
+		add_cpu(out, (u32)field(h, at + 3, 1), (u32)field(h, at + 4, 4));
 		break;
-	case MADT_X2APIC:
-		add_cpu(out, e->x2apic.apic_id, e->x2apic.flags);
+	case X2APIC:
+		add_cpu(out, (u32)field(h, at + 4, 4), (u32)field(h, at + 8, 4));
 		break;
-	case MADT_IOAPIC:
-		add_ioapic(out, e);
+	case IOAPIC:
+		add_ioapic(out, h, at);
 		break;
-	case MADT_OVERRIDE:
-		override_isa(out, e);
+	case OVERRIDE:
+		override_isa(out, h, at);
 		break;
-	case MADT_LAPIC_ADDRESS:
-		out->lapic_base = e->lapic_address.address;
+	case LAPIC_ADDRESS:
+		out->lapic_base = field(h, at + 4, 8);
 		break;
 	}
 }
 
-static void read_madt(const struct madt *m, struct acpi *out)
+/* 5.2.12 */
+static void read_madt(const struct header *h, struct acpi *out)
 {
-	out->cpus = 0;
-	out->lapic_base = m->lapic;
-	out->legacy_pic = m->flags & MADT_LEGACY_PIC;
-	for (u64 at = sizeof(*m); at + 2 <= m->h.length;) {
-		const struct madt_entry *e = (const void *)((const u8 *)m + at);
+	const u64 entries = 44, legacy_pic = 1;
 
-		if (e->length < 2 || e->length > m->h.length - at) {
+	out->cpus = 0;
+	out->lapic_base = field(h, 36, 4);
+	out->legacy_pic = field(h, 40, 4) & legacy_pic;
+	for (u64 at = entries, len; at + 2 <= h->length; at += len) {
+		len = field(h, at + 1, 1);
+		if (len < 2 || len > h->length - at) {
 			log("acpi    table APIC ends in a damaged entry\n");
 			break;
 		}
-		read_madt_entry(e, out);
-		at += e->length;
+		read_madt_entry(h, at, out);
 	}
 	if (!out->cpus)
 		out->cpus = 1;
 }
 
-/* A register block: the extended address where the table is long enough to have it, else the legacy port. */
-static struct acpi_gas block(struct acpi_gas extended, u32 port)
+/* A register block: its extended address, in tables that are long enough to have one, else its port. */
+static struct acpi_gas block(const struct header *h, u64 extended, u64 port)
 {
-	return extended.addr ? extended : (struct acpi_gas){.space = GAS_IO, .addr = port};
+	struct acpi_gas g = gas(h, extended);
+
+	return g.addr ? g : (struct acpi_gas){.space = GAS_IO, .addr = field(h, port, 4)};
 }
 
-/* Returns the address of the DSDT. */
+/* 5.2.9. Returns the address of the DSDT. */
 static hpa_t read_fadt(const struct header *h, struct acpi *out)
 {
-	struct fadt f = {0};
+	const u64 flags = field(h, 112, 4), timer_32 = BIT(8), has_reset = BIT(10);
+	struct acpi_gas timer = block(h, 208, 76);
 
-	memcpy(&f, h, MIN(h->length, sizeof(f)));
-	out->pm1a_cnt = block(f.x_pm1a_cnt, f.pm1a_cnt);
-	out->pm1b_cnt = block(f.x_pm1b_cnt, f.pm1b_cnt);
-	out->smi_cmd = f.smi_cmd;
-	out->acpi_enable = f.acpi_enable;
-	out->reset = f.reset;
-	out->reset_value = f.reset_value;
-	out->have_reset = f.flags & FADT_RESET && f.reset.addr;
-
-	struct acpi_gas timer = block(f.x_pm_timer, f.pm_timer);
-
+	out->smi_cmd = (u32)field(h, 48, 4);
+	out->acpi_enable = (u8)field(h, 52, 1);
+	out->pm1a_cnt = block(h, 172, 64);
+	out->pm1b_cnt = block(h, 184, 68);
+	out->reset = gas(h, 116);
+	out->reset_value = (u8)field(h, 128, 1);
+	out->have_reset = flags & has_reset && out->reset.addr;
 	if (timer.space == GAS_IO && timer.addr <= 0xffff)
 		out->pm_timer = (u16)timer.addr;
-	out->pm_timer_32 = f.flags & FADT_TIMER_32;
-	return f.x_dsdt ? f.x_dsdt : f.dsdt;
+	out->pm_timer_32 = flags & timer_32;
+	return field(h, 140, 8) ? field(h, 140, 8) : field(h, 40, 4);
 }
 
 /* An AML integer (20.2.3), of which the low byte is wanted. Returns what follows it, or NULL if it is something else.
@@ -419,22 +354,21 @@ static void find_s5(const struct root *root, hpa_t dsdt, acpi_map_fn map, struct
 
 static void read_small_tables(const struct root *root, acpi_map_fn map, struct acpi *out)
 {
-	const struct spcr *s = get_table(root, "SPCR", sizeof(*s), map);
-	const struct hpet *h = get_table(root, "HPET", sizeof(*h), map);
+	const struct header *spcr = get_table(root, "SPCR", map), *hpet = get_table(root, "HPET", map);
 
-	if (s && s->port.addr) {
-		out->spcr = true;
-		out->spcr_port = s->port;
-		out->spcr_type = s->type;
+	if (spcr) {
+		out->spcr_type = (u8)field(spcr, 36, 1);
+		out->spcr_port = gas(spcr, 40);
+		out->spcr = out->spcr_port.addr;
 	}
-	if (h && !h->base.space)
-		out->hpet = h->base.addr;
+	if (hpet && gas(hpet, 40).space == GAS_MEMORY)
+		out->hpet = gas(hpet, 40).addr;
 	out->dmar = find_table(root, "DMAR", 0, map);
 	out->ivrs = find_table(root, "IVRS", 0, map);
 	out->mcfg = find_table(root, "MCFG", 0, map);
 }
 
-int acpi_read(const struct bootinfo *b, acpi_map_fn map, struct acpi *out)
+int acpi_read(const struct acpi_source *from, acpi_map_fn map, struct acpi *out)
 {
 	struct root root;
 
@@ -444,12 +378,11 @@ int acpi_read(const struct bootinfo *b, acpi_map_fn map, struct acpi *out)
 	out->legacy_pic = true;
 	for (unsigned i = 0; i < ARRAY_SIZE(out->isa); i++)
 		out->isa[i].gsi = i;
-	if (!find_root(b, map, &root))
+	if (!find_root(from, map, &root))
 		return -ENOENT;
 	out->present = true;
 
-	const struct madt *madt = get_table(&root, "APIC", sizeof(*madt), map);
-	const struct header *fadt = get_table(&root, "FACP", FADT1_SIZE, map);
+	const struct header *madt = get_table(&root, "APIC", map), *fadt = get_table(&root, "FACP", map);
 
 	if (madt)
 		read_madt(madt, out);

@@ -3,7 +3,6 @@
 #ifndef DRIVERS_ACPI_H
 #define DRIVERS_ACPI_H
 
-#include "boot/bootinfo.h"
 #include "lib/types.h"
 
 #define ACPI_MAX_CPUS    64
@@ -46,12 +45,20 @@ struct acpi {
 	hpa_t dmar, ivrs, mcfg; /* addresses of tables for later users, or 0 */
 };
 
+/* What is known of the RSDP, the root of all tables. */
+struct acpi_source {
+	hpa_t rsdp;  /* its physical address, or 0 */
+	bool search; /* a BIOS machine: it may be where a BIOS keeps it */
+	bool have_copy;
+	u8 copy[36]; /* the loader's; zeros behind a shorter one */
+};
+
 /* How tables are reached: maps len bytes at pa for reading, or NULL. */
 typedef const void *(*acpi_map_fn)(hpa_t pa, u64 len);
 
 /* Pure. Reads everything. Returns 0; -ENOENT without tables (out is then a plain PC with one CPU); damaged tables are
  * skipped with a log line each. */
-int acpi_read(const struct bootinfo *b, acpi_map_fn map, struct acpi *out);
+int acpi_read(const struct acpi_source *from, acpi_map_fn map, struct acpi *out);
 
 /* Switches the machine off or resets it: ACPI, then what remains (CF9, 8042, triple fault). */
 void acpi_power_off(const struct acpi *a); /* returns only if the machine cannot be switched off */

@@ -192,7 +192,7 @@ static void screen_write(struct console_sink *sink, const char *text, size_t len
 static bool open_font(struct screen *s)
 {
 	const struct psf2 *font = (const void *)font_start;
-	u64 size = (u64)(font_end - font_start);
+	u64 size = (u64)font_end - (u64)font_start;
 	u32 header = 4, glyphs = 256;
 
 	if (size < sizeof(*font))

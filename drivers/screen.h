@@ -4,8 +4,15 @@
 #ifndef DRIVERS_SCREEN_H
 #define DRIVERS_SCREEN_H
 
-#include "boot/bootinfo.h"
 #include "drivers/console.h"
+
+struct framebuffer {
+	hpa_t base; /* 0: none */
+	u32 pitch, width, height;
+	u8 bpp; /* 15, 16, 24, 32; 0 with text: EGA text */
+	bool text;
+	u8 red_pos, red_size, green_pos, green_size, blue_pos, blue_size;
+};
 
 /*
  * Opens the screen that fb describes at va (where its memory is mapped, fb->pitch * fb->height bytes, or 4000 bytes of

@@ -29,10 +29,10 @@ enum { DATA = 0, IER = 1, IIR = 2, FCR = 2, LCR = 3, MCR = 4, LSR = 5, SCRATCH =
 
 struct uart {
 	struct console_sink sink;
-	u16 port; /* 0: by MMIO */
 	volatile void *mmio;
 	unsigned shift;
 	unsigned depth, room; /* bytes that fit at once; that still fit without asking */
+	u16 port;             /* 0: by MMIO */
 	bool stuck;
 };
 

@@ -39,17 +39,17 @@ static const void *map(hpa_t pa, u64 len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct bootinfo b = {.have_rsdp_copy = true};
+	struct acpi_source b = {.have_copy = true};
 	struct acpi a;
 
 	if (size < 36)
 		return 0;
-	memcpy(b.rsdp_copy, data, 36);
-	memcpy(b.rsdp_copy, "RSD PTR ", 8);
-	fix(b.rsdp_copy, 20, 8);
-	if (b.rsdp_copy[20] & 1)
-		memcpy(b.rsdp_copy + 20, (u32[]){36}, 4);
-	fix(b.rsdp_copy, 36, 32);
+	memcpy(b.copy, data, 36);
+	memcpy(b.copy, "RSD PTR ", 8);
+	fix(b.copy, 20, 8);
+	if (b.copy[20] & 1)
+		memcpy(b.copy + 20, (u32[]){36}, 4);
+	fix(b.copy, 36, 32);
 	ram = data;
 	ram_size = size;
 	acpi_read(&b, map, &a);

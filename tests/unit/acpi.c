@@ -19,7 +19,7 @@
 
 static u8 *ram;
 static hpa_t next; /* where the next table goes */
-static struct bootinfo boot;
+static struct acpi_source boot;
 static struct acpi a;
 
 static const void *map(hpa_t pa, u64 len) { return pa < RAM && len <= RAM - pa ? ram + pa : NULL; }
@@ -87,7 +87,7 @@ static int setup(void **state)
 {
 	free(ram);
 	ram = calloc(1, RAM);
-	memset(&boot, 0, sizeof(boot));
+	boot = (struct acpi_source){.search = true};
 	next = 0x110000;
 	header(RSDT, "RSDT", 36);
 	finish(RSDT);
@@ -130,7 +130,7 @@ static void rsdp_in_rom_and_ebda(void **state)
 	rsdp(0x9f010, 0);
 	assert_int_equal(read_all(), 0);
 	/* UEFI says where it is: no search there. */
-	boot.firmware = FIRMWARE_UEFI;
+	boot.search = false;
 	assert_int_equal(read_all(), -ENOENT);
 	boot.rsdp = 0x9f010;
 	assert_int_equal(read_all(), 0);
@@ -147,11 +147,11 @@ static void rsdp_with_wrong_checksum_is_passed_over(void **state)
 
 static void rsdp_copy_of_the_loader(void **state)
 {
-	memcpy(boot.rsdp_copy, ram + RSDP, 20);
-	boot.have_rsdp_copy = true;
+	memcpy(boot.copy, ram + RSDP, 20);
+	boot.have_copy = true;
 	ram[RSDP] = 'X';
 	assert_int_equal(read_all(), 0);
-	boot.rsdp_copy[12] ^= 1;
+	boot.copy[12] ^= 1;
 	assert_int_equal(read_all(), -ENOENT);
 }
 
@@ -167,7 +167,7 @@ static void xsdt_before_rsdt(void **state)
 	ram[XSDT + 20] ^= 1;
 	assert_int_equal(read_all(), 0);
 	assert_int_equal(a.mcfg, 0);
-	assert_non_null(strstr(host_log(), "table XSDT at 0x101000 is damaged"));
+	assert_non_null(strstr(host_log(), "table at 0x101000 is damaged"));
 	ram[XSDT + 20] ^= 1;
 	ram[RSDP + 33] ^= 1;
 	assert_int_equal(read_all(), 0);
@@ -338,14 +338,16 @@ static void fadt_extended_fields(void **state)
 	assert_true(a.have_s5);
 }
 
-static void fadt_too_short(void **state)
+/* What it has is used; what it would have is absent, not read from behind it. */
+static void fadt_cut_short(void **state)
 {
-	hpa_t pa = fadt(116, dsdt_with(aml_s5, sizeof(aml_s5)));
+	hpa_t pa = fadt(244, dsdt_with(aml_s5, sizeof(aml_s5)));
 
-	put32(pa + 4, 80);
+	put32(pa + 4, 110);
 	finish(pa);
 	assert_int_equal(read_all(), 0);
-	assert_false(a.have_s5);
+	assert_true(a.have_s5 && a.pm1a_cnt.addr == 0x604 && a.pm_timer == 0x608);
+	assert_false(a.pm_timer_32 || a.have_reset);
 }
 
 static void try_s5(const u8 *aml, u32 len, bool found, u8 s5_a, u8 s5_b)
@@ -412,7 +414,6 @@ static void small_tables_cut_short(void **state)
 	table("HPET", "\1\2\3", 3);
 	assert_int_equal(read_all(), 0);
 	assert_false(a.spcr || a.hpet);
-	assert_non_null(strstr(host_log(), "table SPCR is too short"));
 }
 
 int main(void)
@@ -430,7 +431,7 @@ int main(void)
 		cmocka_unit_test_setup(more_processors_than_we_use, setup),
 		cmocka_unit_test_setup(fadt_revision_1, setup),
 		cmocka_unit_test_setup(fadt_extended_fields, setup),
-		cmocka_unit_test_setup(fadt_too_short, setup),
+		cmocka_unit_test_setup(fadt_cut_short, setup),
 		cmocka_unit_test_setup(s5_in_all_its_spellings, setup),
 		cmocka_unit_test_setup(s5_in_an_ssdt, setup),
 		cmocka_unit_test_setup(small_tables, setup),
