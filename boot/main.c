@@ -238,25 +238,15 @@ static void init_memory(void)
 
 /* --- Guests. */
 
-static bool name_matches(const char *module, const char *name, size_t len)
-{
-	size_t n = strlen(module);
-
-	return n >= len && !memcmp(module + n - len, name, len) && (n == len || module[n - len - 1] == '/');
-}
-
 /* A file is a boot module: of that name, or with that name at the end of its path. */
 static int find_module(const char *name, size_t len, struct blob *out)
 {
-	for (unsigned i = 0; i < bootinfo.modules; i++) {
-		const struct boot_module *m = &bootinfo.module[i];
+	const struct boot_module *m = bootinfo_module(&bootinfo, name, len);
 
-		if (!name_matches(m->name, name, len))
-			continue;
-		*out = (struct blob){.name = m->name, .data = port_virt(m->start), .size = m->len};
-		return 0;
-	}
-	return -ENOENT;
+	if (!m)
+		return -ENOENT;
+	*out = (struct blob){.name = m->name, .data = port_virt(m->start), .size = m->len};
+	return 0;
 }
 
 static void apply_host_config(const struct host_config *h)
@@ -359,6 +349,7 @@ NORETURN void boot_main(u32 magic, hpa_t info, hpa_t load_base)
 	if (serial_input_irq() >= 0) {
 		traps_set_handler(VEC_SERIAL, serial_interrupt);
 		ioapic_route_isa(&acpi, (unsigned)serial_input_irq(), VEC_SERIAL);
+		serial_interrupt(); /* what came before the route makes no edge any more, and would block later ones */
 	}
 	cpu_sti();
 	int no_hvm = hvm_init();
