@@ -70,7 +70,7 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "CLEAVE", "CLEAVEPC", 1)
 			})
 		}
 
-		/* In use, and no driver's: the speaker port, POST codes, fast A20, ACPI's own block, the APICs. */
+		/* In use, and no driver's: the speaker port, POST codes, fast A20, ACPI's own block. The MADT has the APICs. */
 		Device (SYSR)
 		{
 			Name (_HID, EisaId ("PNP0C02"))
@@ -81,8 +81,6 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "CLEAVE", "CLEAVEPC", 1)
 				IO (Decode16, 0x0080, 0x0080, 1, 1)
 				IO (Decode16, 0x0092, 0x0092, 1, 1)
 				IO (Decode16, 0x0600, 0x0600, 1, 0x30)
-				Memory32Fixed (ReadOnly, 0xfec00000, 0x1000)
-				Memory32Fixed (ReadOnly, 0xfee00000, 0x1000)
 			})
 		}
 	}

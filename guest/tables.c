@@ -135,9 +135,8 @@ static struct gas io_port(u16 port, u8 width, u8 access) { return (struct gas){G
 static gpa_t put_fadt(struct rom *r, gpa_t facs, gpa_t dsdt)
 {
 	struct fadt f = {
-		.facs = (u32)facs,
+		.facs = (u32)facs, /* x_facs would be a second one */
 		.dsdt = (u32)dsdt,
-		.x_facs = facs,
 		.x_dsdt = dsdt,
 		.sci_irq = SCI_IRQ,
 		.pm1a_evt = PM_EVT_PORT,
