@@ -12,9 +12,8 @@
 
 #define HOST_BRIDGE_ID    0x00081b36u /* Red Hat's generic host bridge: no driver looks for chip set registers on it */
 #define HOST_BRIDGE_CLASS 0x06000000u
-#define CONFIG_INT_LINE   0x3c
 
-/* A dword of configuration space; all ones where there is no device. */
+/* A dword of configuration space; all ones where there is no device. Nothing in it can be written. */
 static u32 config_read(const struct pci_host *h)
 {
 	if (!(h->address & ADDRESS_ENABLE) || (h->address & 0xffff00))
@@ -24,21 +23,9 @@ static u32 config_read(const struct pci_host *h)
 		return HOST_BRIDGE_ID;
 	case 0x08:
 		return HOST_BRIDGE_CLASS;
-	case CONFIG_INT_LINE:
-		return h->int_line;
 	default:
 		return 0;
 	}
-}
-
-static void data_io(struct pci_host *h, struct bus_op *op)
-{
-	unsigned shift = (op->addr & 3) * 8;
-
-	if (!op->write)
-		op->val = config_read(h) >> shift;
-	else if (h->address == (ADDRESS_ENABLE | CONFIG_INT_LINE) && shift == 0)
-		h->int_line = (u8)op->val;
 }
 
 /* A reset is the rise of RESET_CPU; RESET_SYSTEM chooses how hard, which is all the same here. */
@@ -60,8 +47,8 @@ void pci_io(void *platform, struct bus_op *op)
 {
 	struct platform *p = platform;
 
-	if (op->addr >= DATA_PORT)
-		data_io(&p->pci, op);
+	if (op->addr >= DATA_PORT && !op->write)
+		op->val = config_read(&p->pci) >> (op->addr & 3) * 8;
 	else if (op->addr == RESET_PORT && op->size == 1)
 		reset_io(p, op);
 	else if (op->addr == ADDRESS_PORT && op->size == 4 && op->write)

@@ -101,7 +101,6 @@ struct pm {
 struct pci_host {
 	u32 address; /* CF8 */
 	u8 reset;    /* CF9 */
-	u8 int_line; /* of the host bridge: the only register of it that can be written */
 };
 
 struct kbc {
