@@ -242,6 +242,7 @@ static void set_entry(struct change *c, u64 *slot, unsigned level, u64 va)
 /* table: NULL in a rehearsal where there is none yet; all its entries would be as inherited. */
 static void change_range(struct change *c, u64 *table, u64 inherited, unsigned level, u64 va, u64 len)
 {
+	ASSERT(level); /* level 1 takes every change */
 	if (!c->debt && level == 1)
 		return;
 	for (u64 step; len; va += step, len -= step) {

@@ -14,7 +14,7 @@ static int plan(const struct p2m *p, gfn_t gfn, unsigned max)
 
 	if (!s || (e.type != P2M_NONE && e.type != P2M_DEMAND))
 		return NOTHING;
-	for (; order; order -= 9) {
+	for (; order > 0; order -= 9) {
 		gfn_t first = GFN(ROUND_DOWN(gfn.n, BIT(order)));
 		if (e.order >= order && p2m_may_large(p, first, (unsigned)order))
 			break;
@@ -51,7 +51,7 @@ int p2m_populate_at(struct p2m *p, gfn_t gfn, unsigned *max)
 		if (err && !order)
 			return err;
 		if (err) {
-			*max = (unsigned)order - 9;
+			*max = order > ORDER_2M ? ORDER_2M : ORDER_4K;
 			continue;
 		}
 		err = install(p, gfn, mfn, (unsigned)order, p2m_slot_at(p, gfn, 1)->type);
