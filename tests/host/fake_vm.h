@@ -58,29 +58,29 @@ struct fake_vm {
 	void (*on_run)(struct vcpu *v);
 };
 
-static struct fake_vcpu *fake_hw(struct vcpu *v) { return v->arch; }
-static struct fake_vm *fake_of(struct vcpu *v) { return container_of(v->vm, struct fake_vm, vm); }
+static inline struct fake_vcpu *fake_hw(struct vcpu *v) { return v->arch; }
+static inline struct fake_vm *fake_of(struct vcpu *v) { return container_of(v->vm, struct fake_vm, vm); }
 
-static u64 fake_get(struct vcpu *v, enum vreg r)
+static inline u64 fake_get(struct vcpu *v, enum vreg r)
 {
 	if (r == REG_TSC)
 		return port_now() + fake_hw(v)->reg[REG_TSC_OFFSET];
 	return fake_hw(v)->reg[r];
 }
 
-static void fake_set(struct vcpu *v, enum vreg r, u64 val) { fake_hw(v)->reg[r] = val; }
-static void fake_get_seg(struct vcpu *v, enum seg s, struct segment *out) { *out = fake_hw(v)->seg[s]; }
-static void fake_set_seg(struct vcpu *v, enum seg s, const struct segment *in) { fake_hw(v)->seg[s] = *in; }
-static void fake_flush(struct vcpu *v) { fake_hw(v)->flushes++; }
-static void fake_dump(struct vcpu *v) { log("fake backend\n"); }
+static inline void fake_set(struct vcpu *v, enum vreg r, u64 val) { fake_hw(v)->reg[r] = val; }
+static inline void fake_get_seg(struct vcpu *v, enum seg s, struct segment *out) { *out = fake_hw(v)->seg[s]; }
+static inline void fake_set_seg(struct vcpu *v, enum seg s, const struct segment *in) { fake_hw(v)->seg[s] = *in; }
+static inline void fake_flush(struct vcpu *v) { fake_hw(v)->flushes++; }
+static inline void fake_dump(struct vcpu *v) { log("fake backend\n"); }
 
-static void fake_window(struct vcpu *v, bool intr, bool nmi)
+static inline void fake_window(struct vcpu *v, bool intr, bool nmi)
 {
 	fake_hw(v)->want_intr = intr;
 	fake_hw(v)->want_nmi = nmi;
 }
 
-static void fake_run(struct vcpu *v)
+static inline void fake_run(struct vcpu *v)
 {
 	fake_hw(v)->entries++;
 	fake_hw(v)->injected = v->event;
@@ -90,7 +90,7 @@ static void fake_run(struct vcpu *v)
 		fake_of(v)->on_run(v);
 }
 
-static void fake_xmm(struct vcpu *v, unsigned n, void *val, bool write)
+static inline void fake_xmm(struct vcpu *v, unsigned n, void *val, bool write)
 {
 	if (write)
 		memcpy(fake_hw(v)->xmm[n], val, 16);
@@ -110,7 +110,7 @@ static const struct hvm_ops fake_ops = {.name = "fake",
 					.xmm = fake_xmm};
 
 /* A CPU that has every feature bit, and XSAVE components as Skylake-X has them. */
-static void fake_cpuid(u32 leaf, u32 sub, u32 r[4])
+static inline void fake_cpuid(u32 leaf, u32 sub, u32 r[4])
 {
 	memset(r, 0xff, 16);
 	if (leaf == 0 || leaf == 0x80000000) {
@@ -126,7 +126,7 @@ static void fake_cpuid(u32 leaf, u32 sub, u32 r[4])
 	}
 }
 
-static void fake_device(void *dev, struct bus_op *op)
+static inline void fake_device(void *dev, struct bus_op *op)
 {
 	struct fake_vm *f = dev;
 
@@ -136,22 +136,22 @@ static void fake_device(void *dev, struct bus_op *op)
 		f->op[f->ops++] = *op;
 }
 
-static void fake_out(void *ctx, u8 c) {}
-static void fake_kick(void *ctx, unsigned vcpu) { vcpu_kick(((struct vm *)ctx)->vcpu[vcpu]); }
-static void fake_power(void *ctx, enum power_event ev, const char *how)
+static inline void fake_out(void *ctx, u8 c) {}
+static inline void fake_kick(void *ctx, unsigned vcpu) { vcpu_kick(((struct vm *)ctx)->vcpu[vcpu]); }
+static inline void fake_power(void *ctx, enum power_event ev, const char *how)
 {
 	vm_end(ctx, ev == POWER_OFF ? END_POWEROFF : END_RESET, "%s", how);
 }
 
 static const struct platform_ops fake_platform = {fake_out, fake_power, fake_kick};
 
-static void fake_poke(struct fake_vm *f, gpa_t gpa, const void *data, size_t n)
+static inline void fake_poke(struct fake_vm *f, gpa_t gpa, const void *data, size_t n)
 {
 	if (p2m_write(&f->vm.p2m, gpa, data, n))
 		panic("fake_poke %lx", gpa);
 }
 
-static u64 fake_peek(struct fake_vm *f, gpa_t gpa, size_t n)
+static inline u64 fake_peek(struct fake_vm *f, gpa_t gpa, size_t n)
 {
 	u64 v = 0;
 
@@ -161,7 +161,7 @@ static u64 fake_peek(struct fake_vm *f, gpa_t gpa, size_t n)
 }
 
 /* Makes va's 4 KB page that page-table entry, in the first vCPU's tables, which all use. */
-static void fake_map(struct fake_vm *f, gva_t va, u64 pte)
+static inline void fake_map(struct fake_vm *f, gva_t va, u64 pte)
 {
 	gpa_t table = FAKE_TABLES, at;
 
@@ -186,7 +186,7 @@ static void fake_map(struct fake_vm *f, gva_t va, u64 pte)
 	fake_poke(f, table + (va >> 12 & 511) * 8, &pte, 8);
 }
 
-static void fake_tables(struct fake_vm *f)
+static inline void fake_tables(struct fake_vm *f)
 {
 	u64 e = (FAKE_TABLES + 0x1000) | PTE_PWU;
 
@@ -203,7 +203,7 @@ static void fake_tables(struct fake_vm *f)
 }
 
 /* cpl 0 or 3. */
-static void fake_long_mode(struct vcpu *v, unsigned cpl)
+static inline void fake_long_mode(struct vcpu *v, unsigned cpl)
 {
 	struct fake_vcpu *h = fake_hw(v);
 
@@ -219,7 +219,7 @@ static void fake_long_mode(struct vcpu *v, unsigned cpl)
 	v->regs.r[R_SP] = FAKE_RAM + 0x8000;
 }
 
-static struct fake_vm *fake_new(unsigned vcpus)
+static inline struct fake_vm *fake_new(unsigned vcpus)
 {
 	struct fake_vm *f = calloc(1, sizeof(*f));
 	struct p2m *p = &f->vm.p2m;
@@ -265,7 +265,7 @@ static struct fake_vm *fake_new(unsigned vcpus)
 	return f;
 }
 
-static void fake_free(struct fake_vm *f)
+static inline void fake_free(struct fake_vm *f)
 {
 	platform_free(&f->vm.platform);
 	p2m_free(&f->vm.p2m);
@@ -274,20 +274,20 @@ static void fake_free(struct fake_vm *f)
 }
 
 /* Puts code at rip. */
-static void fake_code(struct fake_vm *f, const char *bytes, size_t n)
+static inline void fake_code(struct fake_vm *f, const char *bytes, size_t n)
 {
 	f->vcpu[0].regs.rip = FAKE_CODE;
 	fake_poke(f, FAKE_CODE, bytes, n);
 }
 #define CODE(f, s) fake_code(f, s, sizeof(s) - 1)
 
-static enum outcome fake_exit(struct fake_vm *f, struct vm_exit x)
+static inline enum outcome fake_exit(struct fake_vm *f, struct vm_exit x)
 {
 	f->vcpu[0].exit = x;
 	return exit_dispatch(&f->vcpu[0], &f->vcpu[0].exit);
 }
 
-static enum outcome fake_npf(struct fake_vm *f, gpa_t gpa, u8 access)
+static inline enum outcome fake_npf(struct fake_vm *f, gpa_t gpa, u8 access)
 {
 	return fake_exit(f, (struct vm_exit){.kind = EXIT_NPF, .gpa = gpa, .access = access});
 }
