@@ -33,7 +33,7 @@ static const u64 zone_start[ZONES] = {0, MB / PAGE_SIZE, 16 * MB / PAGE_SIZE};
 static struct {
 	struct lock lock;
 	struct frame *table;
-	u64 n, total, free;
+	u64 n, total, free, dirty;     /* frames */
 	u32 list[ZONES][FRAME_ORDERS]; /* first block, or NIL */
 	u64 blocks[ZONES][FRAME_ORDERS];
 } mem = {.lock = LOCK_INIT(LOCK_FRAMES)};
@@ -51,6 +51,14 @@ struct frame *frame_of(mfn_t mfn) { return mfn.n < mem.n ? &mem.table[mfn.n] : N
 
 /* Lists. */
 
+/* by: 1 or -1. */
+static void count_block(const struct frame *f, unsigned zone, unsigned order, u64 by)
+{
+	mem.blocks[zone][order] += by;
+	mem.free += by << order;
+	mem.dirty += by * f->count << MIN(order, FRAMES_CHUNK);
+}
+
 static void list_add(u64 n, unsigned order, u32 dirty)
 {
 	struct frame *t = mem.table, *f = &t[n];
@@ -59,7 +67,7 @@ static void list_add(u64 n, unsigned order, u32 dirty)
 	f->state = FRAME_FREE_HEAD;
 	f->order = order;
 	f->count = dirty;
-	mem.blocks[zone_of(n)][order]++;
+	count_block(f, zone_of(n), order, 1);
 	if (*first == NIL) {
 		f->next = f->prev = *first = (u32)n;
 		return;
@@ -76,7 +84,7 @@ static void list_del(u64 n, unsigned order)
 	struct frame *t = mem.table, *f = &t[n];
 	u32 *first = &mem.list[zone_of(n)][order];
 
-	mem.blocks[zone_of(n)][order]--;
+	count_block(f, zone_of(n), order, -1ul);
 	t[f->prev].next = f->next;
 	t[f->next].prev = f->prev;
 	if (*first == n)
@@ -155,14 +163,12 @@ static void mark_used(u64 n, unsigned order, u16 owner)
 				    .order = FRAME_BODY,
 				    .dirty = f->dirty};
 	mem.table[n].order = order;
-	mem.free -= BIT(order);
 }
 
 static void mark_free(u64 n, unsigned order, bool dirty)
 {
 	for (struct frame *f = &mem.table[n]; f < &mem.table[n + BIT(order)]; f++)
 		*f = (struct frame){.owner = OWNER_FREE, .state = FRAME_FREE_BODY, .dirty = dirty};
-	mem.free += BIT(order);
 	put(n, order, dirty ? order < FRAMES_CHUNK ? 1 : (u32)BIT(order - FRAMES_CHUNK) : 0);
 }
 
@@ -186,7 +192,7 @@ void frames_init(struct frame *table, u64 n)
 	ASSERT(n < NIL);
 	mem.table = table;
 	mem.n = n;
-	mem.total = mem.free = 0;
+	mem.total = mem.free = mem.dirty = 0;
 	memset(mem.list, 0xff, sizeof(mem.list));
 	memset(mem.blocks, 0, sizeof(mem.blocks));
 }
@@ -387,22 +393,10 @@ bool frames_scrub_one(void)
 
 /* Reports. */
 
-static u64 dirty_frames(void)
-{
-	u64 dirty = 0;
-
-	for (u64 n = 0; n < mem.n; n++) {
-		const struct frame *f = &mem.table[n];
-		if (f->state == FRAME_FREE_HEAD)
-			dirty += (u64)f->count << MIN((unsigned)f->order, FRAMES_CHUNK);
-	}
-	return dirty;
-}
-
 void frames_stats(struct frames_stats *out)
 {
 	lock_take(&mem.lock);
-	*out = (struct frames_stats){.total = mem.total, .free = mem.free, .dirty = dirty_frames()};
+	*out = (struct frames_stats){.total = mem.total, .free = mem.free, .dirty = mem.dirty};
 	for (unsigned z = 0; z < ZONES; z++) {
 		for (unsigned o = 0; o <= TOP; o++)
 			out->blocks[o] += mem.blocks[z][o];
@@ -429,32 +423,29 @@ static u64 bad(u64 n, const char *what)
 	return 1;
 }
 
-static u64 audit_free(u64 n, u64 seen[ZONES][FRAME_ORDERS])
+static u64 audit_free(u64 n, const struct frame *f, u64 seen[ZONES][FRAME_ORDERS])
 {
-	const struct frame *f = &mem.table[n];
-	u64 errors = 0, buddy = n ^ BIT(f->order);
+	unsigned order = f->order, zone = zone_of(n);
+	u64 errors = 0, buddy = n ^ BIT(order);
 
-	seen[zone_of(n)][f->order]++;
-	if (f->order < TOP && is_free_block(buddy, f->order) && zone_of(buddy) == zone_of(n))
+	seen[zone][order]++;
+	if (order < TOP && is_free_block(buddy, order) && zone_of(buddy) == zone)
 		errors += bad(n, "free, and its buddy too");
-	if (f->count != count_dirty(n, f->order))
+	if (f->count != count_dirty(n, order))
 		errors += bad(n, "wrong count of dirty chunks");
-	if (zone_of(n) != zone_of(n + BIT(f->order) - 1))
+	if (zone_of(n + BIT(order) - 1) != zone)
 		errors += bad(n, "block over a zone's boundary");
-	if (mem.table[f->next].prev != n || mem.table[f->prev].next != n)
+	if (!is_free_block(f->next, order) || mem.table[f->next].prev != n || zone_of(f->next) != zone)
 		errors += bad(n, "broken links");
-	for (u64 i = 0; i < BIT(f->order); i++) {
-		const struct frame *b = &mem.table[n + i];
-		if (b->owner != OWNER_FREE || (i && b->state != FRAME_FREE_BODY))
+	for (u64 i = 0; i < BIT(order); i++) {
+		if (f[i].owner != OWNER_FREE || (i && f[i].state != FRAME_FREE_BODY))
 			return errors + bad(n + i, "inside a free block, but not free");
 	}
 	return errors;
 }
 
-static u64 audit_used(u64 n)
+static u64 audit_used(u64 n, const struct frame *f)
 {
-	const struct frame *f = &mem.table[n];
-
 	if (f->owner <= OWNER_FREE)
 		return bad(n, "used, without owner");
 	for (u64 i = 1; i < BIT(f->order); i++) {
@@ -464,29 +455,9 @@ static u64 audit_used(u64 n)
 	return 0;
 }
 
-static u64 audit_lists(u64 seen[ZONES][FRAME_ORDERS])
-{
-	u64 errors = 0;
-
-	for (unsigned z = 0; z < ZONES; z++) {
-		for (unsigned o = 0; o <= TOP; o++) {
-			u64 length = 0;
-			for (u32 n = mem.list[z][o]; n != NIL && length <= mem.blocks[z][o];) {
-				length++;
-				if (!is_free_block(n, o) || zone_of(n) != z)
-					errors += bad(n, "on a list that it does not belong to");
-				n = mem.table[n].next == mem.list[z][o] ? NIL : mem.table[n].next;
-			}
-			if (length != mem.blocks[z][o] || length != seen[z][o])
-				errors += bad(zone_start[z], "a list of this zone has the wrong length");
-		}
-	}
-	return errors;
-}
-
 u64 frames_audit(void)
 {
-	u64 errors = 0, free = 0, seen[ZONES][FRAME_ORDERS] = {0};
+	u64 errors = 0, seen[ZONES][FRAME_ORDERS] = {0};
 
 	lock_take(&mem.lock);
 	for (u64 n = 0, step; n < mem.n; n += step) {
@@ -500,16 +471,15 @@ u64 frames_audit(void)
 			continue;
 		}
 		step = BIT(f->order);
-		if (f->state == FRAME_FREE_HEAD) {
-			errors += audit_free(n, seen);
-			free += step;
-		} else {
-			errors += audit_used(n);
-		}
+		errors += f->state == FRAME_FREE_HEAD ? audit_free(n, f, seen) : audit_used(n, f);
 	}
-	errors += audit_lists(seen);
-	if (free != mem.free)
-		errors += bad(mem.n, "is the last: the count of free frames is wrong");
+	for (unsigned i = 0; i < ZONES * FRAME_ORDERS; i++) {
+		unsigned z = i % ZONES, order = i / ZONES;
+		u32 first = mem.list[z][order];
+		if (seen[z][order] != mem.blocks[z][order] || (first == NIL) != !seen[z][order] ||
+		    (first != NIL && !is_free_block(first, order)))
+			errors += bad(zone_start[z], "a list of this zone has the wrong beginning or length");
+	}
 	lock_drop(&mem.lock);
 	return errors;
 }
