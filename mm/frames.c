@@ -125,7 +125,10 @@ static void put(u64 n, unsigned order, u32 dirty)
 	list_add(n, order, dirty);
 }
 
-/* Takes [n, n + 2^order) off the lists, out of the free block at head that contains it. */
+/*
+ * Takes [n, n + 2^order) off the lists, out of the free block at head that contains it. The dirty bits of the halves
+ * are right as they are: a block's first frame keeps its bit when it becomes the second half of a larger block.
+ */
 static void carve(u64 head, u64 n, unsigned order)
 {
 	unsigned o = mem.table[head].order;
@@ -133,8 +136,6 @@ static void carve(u64 head, u64 n, unsigned order)
 	list_del(head, o);
 	while (o > order) {
 		u64 half = head + BIT(--o), other = head;
-		if (o < FRAMES_CHUNK)
-			mem.table[half].dirty = mem.table[head].dirty;
 		if (n < half)
 			other = half;
 		else

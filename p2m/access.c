@@ -49,8 +49,6 @@ static int with_pages(struct p2m *p, gpa_t gpa, size_t len, u32 types, page_fn f
 /* An access over several pages is checked as a whole first, so that one that fails has not happened in part. */
 static int access(struct p2m *p, gpa_t gpa, size_t len, u32 types, page_fn fn, void *buf)
 {
-	if (gpa + len < gpa)
-		return -EFAULT;
 	if (len > PAGE_SIZE - (gpa & ~PAGE_MASK) && with_pages(p, gpa, len, types, NULL, buf))
 		return -EFAULT;
 	return with_pages(p, gpa, len, types, fn, buf);

@@ -3,7 +3,9 @@
  * Linux 4f510c8bb1dd lost dirty bits because an entry was changed by a plain store while another CPU set bits in it.
  * Here one thread is a CPU: it walks, as hardware does without any lock, and sets A and D with compare-and-swap; the
  * other splits, protects and merges the same 2 MB all the time. No walk may find a hole, a freed table, or a page
- * elsewhere; and a dirty bit, once set, must be there in the end. Usage: pt_race [rounds].
+ * elsewhere; and a dirty bit, once set, must be there in the end.
+ * Every few rounds the page begins anew, clean and whole, and is split under the CPU's first writes. Usage: pt_race
+ * [rounds].
  */
 #include "mm/pt.h"
 
@@ -19,7 +21,7 @@
 #define BASE (4 * GB)
 
 static struct pt pt;
-static u64 walks, stop; /* walks: odd while the CPU is inside one. Both atomic */
+static u64 walks, stop, pause; /* walks: odd while the CPU is inside one. All atomic */
 static bool dirtied[512];
 
 static void die(const char *what)
@@ -78,7 +80,7 @@ static void *cpu(void *arg)
 	while (!atomic_load(&stop)) {
 		page = (page * 5 + 77) % 512;
 		atomic_add(&walks, 1);
-		if (cpu_write(page))
+		if (!atomic_load(&pause) && cpu_write(page))
 			dirtied[page] = true;
 		atomic_add(&walks, 1);
 	}
@@ -100,28 +102,73 @@ static void change(unsigned round)
 		die("out of memory");
 }
 
-static void run(const struct pt_format *fmt, unsigned rounds)
+static void map_all(void)
 {
 	struct pt_entry e = {.pa = BASE, .flags = PT_RWX | PT_USER, .type = 1};
 	struct pt_debt debt = PT_DEBT_NONE;
+
+	if (pt_map(&pt, 0, 2 * MB, e, &debt))
+		die("out of memory");
+	pt_settle(&pt, &debt);
+}
+
+static void check_dirtied(void)
+{
+	for (unsigned i = 0; i < 512; i++) {
+		if (dirtied[i] && !(pt_lookup(&pt, i * PAGE_SIZE).flags & PT_D))
+			die("dirty bits were lost");
+	}
+}
+
+/* The CPU makes no step between these. */
+static void hold_cpu(void)
+{
+	atomic_swap(&pause, 1);
+	flush(&pt, NULL);
+}
+
+static void release_cpu(void) { atomic_store(&pause, 0); }
+
+static void begin_anew(unsigned round)
+{
+	struct pt_debt debt = PT_DEBT_NONE;
+
+	hold_cpu();
+	check_dirtied();
+	if (pt_unmap(&pt, 0, 2 * MB, &debt))
+		die("out of memory");
+	pt_settle(&pt, &debt);
+	map_all();
+	for (unsigned i = 0; i < 512; i++)
+		dirtied[i] = false;
+	release_cpu();
+	for (unsigned i = 0; i < round % 64; i++)
+		port_cpu();
+	if (pt_split(&pt, 0, 0, &debt))
+		die("out of memory");
+	pt_settle(&pt, &debt);
+}
+
+static void run(const struct pt_format *fmt, unsigned rounds)
+{
 	pthread_t thread;
-	unsigned lost = 0;
 
 	host_machine(8 * MB);
-	if (pt_init(&pt, fmt, &ops, OWNER_GUEST, ORDER_2M) || pt_map(&pt, 0, 2 * MB, e, &debt))
+	if (pt_init(&pt, fmt, &ops, OWNER_GUEST, ORDER_2M))
 		die("out of memory");
+	map_all();
 	stop = 0;
 	for (unsigned i = 0; i < 512; i++)
 		dirtied[i] = false;
 	pthread_create(&thread, NULL, cpu, NULL);
-	for (unsigned round = 0; round < rounds; round++)
+	for (unsigned round = 0; round < rounds; round++) {
 		change(round);
+		if (round % 4 == 0)
+			begin_anew(round);
+	}
 	atomic_store(&stop, 1);
 	pthread_join(thread, NULL);
-	for (unsigned i = 0; i < 512; i++)
-		lost += dirtied[i] && !(pt_lookup(&pt, i * PAGE_SIZE).flags & PT_D);
-	if (lost)
-		die("dirty bits were lost");
+	check_dirtied();
 	printf("pt_race: %s: %u rounds, %llu walks\n", fmt->name, rounds, (unsigned long long)walks / 2);
 }
 

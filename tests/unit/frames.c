@@ -252,6 +252,23 @@ static void frames_added_in_any_pieces_are_all_there(void **state)
 	host_machine(64 * MB);
 }
 
+static void no_block_reaches_over_a_zone(void **state)
+{
+	static struct frame table[16384];
+
+	(void)state;
+	memset(table, 0, sizeof(table));
+	frames_init(table, 16384);
+	frames_add(MFN(0), 16384);
+	assert_int_equal(frames_audit(), 0);
+	mfn_t low = alloc(0, GUEST, FRAMES_LOW);
+	assert_int_equal(frames_free(low, 0, GUEST), 0);
+	assert_int_equal(frames_audit(), 0);
+	assert_int_equal(frames_largest(), 13);
+	assert_int_equal(stats().blocks[8], 2); /* below 1 MB, and the next */
+	host_machine(64 * MB);
+}
+
 static void reserving_takes_exactly_what_is_asked(void **state)
 {
 	mfn_t mfn, used = alloc(0, GUEST, 0);
@@ -347,13 +364,21 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(all_memory_can_be_allocated_and_comes_back), T(small_allocations_leave_large_blocks_alone),
-		T(low_memory_is_kept_for_those_who_ask),       T(wrong_frees_are_caught_and_change_nothing),
-		T(a_part_of_an_allocation_can_be_freed),       T(what_one_owner_wrote_no_other_can_read),
-		T(scrubbing_when_idle_saves_it_later),         T(merging_with_a_dirty_block_keeps_a_clean_one_clean),
-		T(clean_blocks_go_to_those_who_need_them),     T(frames_added_in_any_pieces_are_all_there),
-		T(reserving_takes_exactly_what_is_asked),      T(an_injected_failure_is_one_question_an_allocation),
-		T(the_m2p_is_set_and_cleared_in_runs),         T(the_audit_sees_corruption),
+		T(all_memory_can_be_allocated_and_comes_back),
+		T(small_allocations_leave_large_blocks_alone),
+		T(low_memory_is_kept_for_those_who_ask),
+		T(wrong_frees_are_caught_and_change_nothing),
+		T(a_part_of_an_allocation_can_be_freed),
+		T(what_one_owner_wrote_no_other_can_read),
+		T(scrubbing_when_idle_saves_it_later),
+		T(merging_with_a_dirty_block_keeps_a_clean_one_clean),
+		T(clean_blocks_go_to_those_who_need_them),
+		T(frames_added_in_any_pieces_are_all_there),
+		T(no_block_reaches_over_a_zone),
+		T(reserving_takes_exactly_what_is_asked),
+		T(an_injected_failure_is_one_question_an_allocation),
+		T(the_m2p_is_set_and_cleared_in_runs),
+		T(the_audit_sees_corruption),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
