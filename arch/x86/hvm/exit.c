@@ -41,21 +41,9 @@ static const struct {
 
 static bool is_prefix(u8 b, bool wide)
 {
-	switch (b) {
-	case 0x26:
-	case 0x2e:
-	case 0x36:
-	case 0x3e:
-	case 0x64:
-	case 0x65:
-	case 0x66:
-	case 0x67:
-	case 0xf2:
-	case 0xf3:
-		return true;
-	default:
-		return wide && (b & 0xf0) == 0x40;
-	}
+	static const u8 legacy[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf2, 0xf3};
+
+	return memchr(legacy, b, sizeof(legacy)) || (wide && (b & 0xf0) == 0x40);
 }
 
 /* The length, if the bytes are the instruction that exits so; else 0. */

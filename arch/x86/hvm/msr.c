@@ -10,11 +10,6 @@
 #include "lib/port.h"
 #include "lib/print.h"
 
-#define MSR_MTRR_CAP      0xfe
-#define MSR_SYSENTER_CS   0x174
-#define MSR_SYSENTER_ESP  0x175
-#define MSR_SYSENTER_EIP  0x176
-#define MSR_MISC_ENABLE   0x1a0
 #define MSR_MTRR_VAR      0x200
 #define MSR_MTRR_FIX64K   0x250
 #define MSR_MTRR_FIX16K   0x258
@@ -24,89 +19,57 @@
 #define MTRR_CAP_VALUE    0x508 /* 8 variable ranges, fixed ranges, write combining */
 #define MTRR_DEF_VALID    0xcff
 #define MTRR_VAR_VALID    BIT(11)
-#define MISC_ENABLE_FIXED (BIT(0) | BIT(11) | BIT(12)) /* fast strings; no BTS, no PEBS */
-#define MISC_ENABLE_KEPT  (BIT(0) | BIT(3) | BIT(16) | BIT(18) | BIT(22) | BIT(34))
+#define MISC_ENABLE_VALUE (BIT(0) | BIT(11) | BIT(12)) /* fast strings; no BTS, no PEBS */
 #define EFER_FFXSR        BIT(14)
 #define UNKNOWN_LOGGED    8
 
-#define MSR_ROW_IGNORE 1 /* writes are accepted and forgotten; without: #GP */
-
-/* Constants that kernels read without asking CPUID, or on all processors of a vendor. */
-static const struct constant {
-	u32 msr, flags;
-	u64 val;
-} constants[] = {
-	{0x17, 0, 0},                       /* PLATFORM_ID */
-	{0x2a, MSR_ROW_IGNORE, 0},          /* EBL_CR_POWERON */
-	{0x34, 0, 0},                       /* SMI_COUNT */
-	{0x3a, 0, 1},                       /* FEATURE_CONTROL: locked, no VMX */
-	{0x79, MSR_ROW_IGNORE, 0},          /* microcode update trigger */
-	{0x8b, MSR_ROW_IGNORE, 1ull << 32}, /* microcode revision (Intel: upper half) */
-	{0xce, 0, 0},                       /* PLATFORM_INFO */
-	{MSR_MTRR_CAP, 0, MTRR_CAP_VALUE},
-	{0x179, 0, 0},                                /* MCG_CAP: no banks */
-	{0x17a, MSR_ROW_IGNORE, 0},                   /* MCG_STATUS */
-	{0x198, 0, 0},                                /* PERF_STATUS */
-	{0x199, MSR_ROW_IGNORE, 0},                   /* PERF_CTL */
-	{0x1d9, MSR_ROW_IGNORE, 0},                   /* DEBUGCTL: no branch records, no block step */
-	{0xc0010010, MSR_ROW_IGNORE, 0},              /* SYSCFG */
-	{0xc0010015, MSR_ROW_IGNORE, BIT(24)},        /* HWCR: the TSC counts at a fixed rate */
-	{0xc001001a, MSR_ROW_IGNORE, 0},              /* TOP_MEM */
-	{0xc001001d, MSR_ROW_IGNORE, 0},              /* TOP_MEM2 */
-	{0xc001001f, MSR_ROW_IGNORE, 0},              /* NB_CFG */
-	{0xc0010055, MSR_ROW_IGNORE, 0},              /* INT_PENDING */
-	{0xc0010058, MSR_ROW_IGNORE, 0},              /* MMIO_CONF_BASE */
-	{0xc0010061, 0, 0},                           /* PSTATE_LIMIT */
-	{0xc0010062, MSR_ROW_IGNORE, 0},              /* PSTATE_CTL */
-	{0xc0010063, 0, 0},                           /* PSTATE_STATUS */
-	{0xc0010112, MSR_ROW_IGNORE, 0},              /* SMM address */
-	{0xc0010113, MSR_ROW_IGNORE, 0},              /* SMM mask */
-	{MSR_VM_CR, MSR_ROW_IGNORE, BIT(4) | BIT(3)}, /* SVM is off and locked */
-	{0xc0011020, MSR_ROW_IGNORE, 0},              /* LS_CFG */
-	{0xc0011021, MSR_ROW_IGNORE, 0},              /* IC_CFG */
-	{0xc0011022, MSR_ROW_IGNORE, 0},              /* DC_CFG */
-	{0xc0011023, MSR_ROW_IGNORE, 0},              /* BU_CFG */
-	{0xc0011029, MSR_ROW_IGNORE, BIT(1)},         /* DE_CFG: LFENCE serialises */
-	{0xc001102a, MSR_ROW_IGNORE, 0},              /* BU_CFG2 */
+/*
+ * The simple ones: the vCPU's state in the backend; and constants that kernels read without asking CPUID, or on all
+ * processors of a vendor, and that are read-only or ignore what is written.
+ */
+enum row_kind { STATE, READ_ONLY, IGNORED };
+static const struct row {
+	u32 msr;
+	u8 kind;
+	u64 val; /* or enum vreg */
+} rows[] = {
+	{MSR_EFER, STATE, REG_EFER},
+	{MSR_STAR, STATE, REG_STAR},
+	{MSR_LSTAR, STATE, REG_LSTAR},
+	{MSR_CSTAR, STATE, REG_CSTAR},
+	{MSR_SFMASK, STATE, REG_SFMASK},
+	{MSR_KERNEL_GS_BASE, STATE, REG_KERNEL_GS_BASE},
+	{MSR_TSC_AUX, STATE, REG_TSC_AUX},
+	{MSR_PAT, STATE, REG_PAT},
+	{0x174, STATE, REG_SYSENTER_CS},
+	{0x175, STATE, REG_SYSENTER_ESP},
+	{0x176, STATE, REG_SYSENTER_EIP},
+	{0x17, READ_ONLY, 0},                  /* PLATFORM_ID */
+	{0x3a, READ_ONLY, 1},                  /* FEATURE_CONTROL: locked, no VMX */
+	{0x8b, IGNORED, BIT(32)},              /* microcode revision (Intel: upper half) */
+	{0xce, READ_ONLY, 0},                  /* PLATFORM_INFO */
+	{0xfe, READ_ONLY, MTRR_CAP_VALUE},     /* MTRRCAP */
+	{0x179, READ_ONLY, 0},                 /* MCG_CAP: no banks */
+	{0x17a, IGNORED, 0},                   /* MCG_STATUS */
+	{0x1a0, IGNORED, MISC_ENABLE_VALUE},   /* MISC_ENABLE */
+	{0x1d9, IGNORED, 0},                   /* DEBUGCTL: no branch records, no block step */
+	{0xc0010010, IGNORED, 0},              /* SYSCFG */
+	{0xc0010015, IGNORED, BIT(24)},        /* HWCR: the TSC counts at a fixed rate */
+	{0xc001001a, IGNORED, 0},              /* TOP_MEM */
+	{0xc001001d, IGNORED, 0},              /* TOP_MEM2 */
+	{0xc001001f, IGNORED, 0},              /* NB_CFG */
+	{0xc0010055, IGNORED, 0},              /* INT_PENDING */
+	{0xc0010058, IGNORED, 0},              /* MMIO_CONF_BASE */
+	{MSR_VM_CR, IGNORED, BIT(4) | BIT(3)}, /* SVM is off and locked */
+	{0xc0011029, IGNORED, BIT(1)},         /* DE_CFG: LFENCE serialises */
 };
 
-static const struct constant *find_constant(u32 msr)
+static const struct row *find_row(u32 msr)
 {
-	for (unsigned i = 0; i < ARRAY_SIZE(constants); i++)
-		if (constants[i].msr == msr)
-			return &constants[i];
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].msr == msr)
+			return &rows[i];
 	return NULL;
-}
-
-/* MSRs that are the vCPU's state in the backend. */
-static int state_reg(u32 msr)
-{
-	switch (msr) {
-	case MSR_SYSENTER_CS:
-		return REG_SYSENTER_CS;
-	case MSR_SYSENTER_ESP:
-		return REG_SYSENTER_ESP;
-	case MSR_SYSENTER_EIP:
-		return REG_SYSENTER_EIP;
-	case MSR_PAT:
-		return REG_PAT;
-	case MSR_EFER:
-		return REG_EFER;
-	case MSR_STAR:
-		return REG_STAR;
-	case MSR_LSTAR:
-		return REG_LSTAR;
-	case MSR_CSTAR:
-		return REG_CSTAR;
-	case MSR_SFMASK:
-		return REG_SFMASK;
-	case MSR_KERNEL_GS_BASE:
-		return REG_KERNEL_GS_BASE;
-	case MSR_TSC_AUX:
-		return REG_TSC_AUX;
-	default:
-		return -ENOENT;
-	}
 }
 
 /* Where an MTRR is kept: variable pairs, 11 fixed ones, the default. NULL: not an MTRR. */
@@ -167,25 +130,31 @@ static int read_base(struct vcpu *v, enum seg s, u64 *val)
 	return 0;
 }
 
+static int read_apic(struct vcpu *v, u32 msr, u64 *val)
+{
+	int err = lapic_rdmsr(&v->lapic, msr, val);
+
+	if (!err && msr == MSR_TSC_DEADLINE && *val)
+		*val = v->tsc_deadline;
+	return err;
+}
+
 int guest_rdmsr(struct vcpu *v, u32 msr, u64 *val)
 {
-	const struct constant *c;
-	int r = state_reg(msr);
-	u64 *m = mtrr(v, msr);
+	const struct row *row;
+	u64 *m;
 
-	if (r >= 0) {
-		*val = hvm->get(v, (enum vreg)r);
+	if (is_apic_msr(msr)) /* first, being the frequent ones */
+		return read_apic(v, msr, val);
+	row = find_row(msr);
+	m = mtrr(v, msr);
+	if (row) {
+		*val = row->kind == STATE ? hvm->get(v, (enum vreg)row->val) : row->val;
 		return 0;
 	}
 	if (m) {
 		*val = *m;
 		return 0;
-	}
-	if (is_apic_msr(msr)) {
-		r = lapic_rdmsr(&v->lapic, msr, val);
-		if (r == 0 && msr == MSR_TSC_DEADLINE && *val)
-			*val = v->tsc_deadline;
-		return r;
 	}
 	switch (msr) {
 	case MSR_TSC:
@@ -195,15 +164,9 @@ int guest_rdmsr(struct vcpu *v, u32 msr, u64 *val)
 		return read_base(v, SEG_FS, val);
 	case MSR_GS_BASE:
 		return read_base(v, SEG_GS, val);
-	case MSR_MISC_ENABLE:
-		*val = v->misc_enable | MISC_ENABLE_FIXED;
-		return 0;
-	}
-	c = find_constant(msr);
-	if (!c)
+	default:
 		return unknown(v, msr, "read");
-	*val = c->val;
-	return 0;
+	}
 }
 
 /* Memory types: 0, 1, 4, 5, 6, and 7 (UC-) only in the PAT. */
@@ -285,16 +248,19 @@ static int write_state(struct vcpu *v, enum vreg r, u64 val)
 
 int guest_wrmsr(struct vcpu *v, u32 msr, u64 val)
 {
-	const struct constant *c;
-	int r = state_reg(msr);
-	u64 *m = mtrr(v, msr);
+	const struct row *row;
+	u64 *m;
 
-	if (r >= 0)
-		return write_state(v, (enum vreg)r, val);
-	if (m)
-		return write_mtrr(v, msr, m, val);
 	if (is_apic_msr(msr))
 		return msr == MSR_TSC_DEADLINE ? write_deadline(v, val) : lapic_wrmsr(&v->lapic, msr, val);
+	row = find_row(msr);
+	m = mtrr(v, msr);
+	if (row && row->kind == STATE)
+		return write_state(v, (enum vreg)row->val, val);
+	if (row)
+		return row->kind == IGNORED ? 0 : -EINVAL;
+	if (m)
+		return write_mtrr(v, msr, m, val);
 	switch (msr) {
 	case MSR_TSC:
 		hvm->set(v, REG_TSC_OFFSET, hvm->get(v, REG_TSC_OFFSET) + val - hvm->get(v, REG_TSC));
@@ -303,12 +269,7 @@ int guest_wrmsr(struct vcpu *v, u32 msr, u64 val)
 		return write_base(v, SEG_FS, val);
 	case MSR_GS_BASE:
 		return write_base(v, SEG_GS, val);
-	case MSR_MISC_ENABLE:
-		v->misc_enable = val & MISC_ENABLE_KEPT;
-		return 0;
-	}
-	c = find_constant(msr);
-	if (!c)
+	default:
 		return unknown(v, msr, "write");
-	return c->flags & MSR_ROW_IGNORE ? 0 : -EINVAL;
+	}
 }

@@ -24,14 +24,21 @@
 #include "mm/heap.h"
 #include "sched/kick.h"
 
-#define INTERCEPTS1                                                                                               \
-	(BIT(I1_INTR) | BIT(I1_NMI) | BIT(I1_INIT) | BIT(I1_RDPMC) | BIT(I1_CPUID) | BIT(I1_RSM) | BIT(I1_INVD) | \
-	 BIT(I1_HLT) | BIT(I1_INVLPGA) | BIT(I1_IOIO) | BIT(I1_MSR) | BIT(I1_SHUTDOWN))
-#define INTERCEPTS2                                                                                        \
-	(BIT(I2_VMRUN) | BIT(I2_VMMCALL) | BIT(I2_VMLOAD) | BIT(I2_VMSAVE) | BIT(I2_STGI) | BIT(I2_CLGI) | \
-	 BIT(I2_SKINIT) | BIT(I2_MONITOR) | BIT(I2_MWAIT) | BIT(I2_XSETBV) | BIT(I2_RDPRU))
 #define IOPM_SIZE  (3 * PAGE_SIZE)
 #define MSRPM_SIZE (2 * PAGE_SIZE)
+
+/* What each exit is to the dispatcher. From 0x60, what has a kind is intercepted. */
+static const u8 kinds[SVM_CODES] = {
+	[SVM_INTR] = EXIT_INTERRUPT,    [SVM_NMI] = EXIT_INTERRUPT,     [SVM_INIT] = EXIT_INTERRUPT,
+	[SVM_VINTR] = EXIT_WINDOW,      [SVM_IRET] = EXIT_NMI_WINDOW,   [SVM_RDPMC] = EXIT_RDPMC,
+	[SVM_CPUID] = EXIT_CPUID,       [SVM_INVD] = EXIT_INVD,         [SVM_HLT] = EXIT_HLT,
+	[SVM_IOIO] = EXIT_IO,           [SVM_MSR] = EXIT_MSR_READ,      [SVM_SHUTDOWN] = EXIT_TRIPLE,
+	[SVM_VMMCALL] = EXIT_HYPERCALL, [SVM_XSETBV] = EXIT_XSETBV,     [SVM_RSM] = EXIT_VENDOR_OP,
+	[SVM_INVLPGA] = EXIT_VENDOR_OP, [SVM_VMRUN] = EXIT_VENDOR_OP,   [SVM_VMLOAD] = EXIT_VENDOR_OP,
+	[SVM_VMSAVE] = EXIT_VENDOR_OP,  [SVM_STGI] = EXIT_VENDOR_OP,    [SVM_CLGI] = EXIT_VENDOR_OP,
+	[SVM_SKINIT] = EXIT_VENDOR_OP,  [SVM_MONITOR] = EXIT_VENDOR_OP, [SVM_MWAIT] = EXIT_VENDOR_OP,
+	[SVM_RDPRU] = EXIT_VENDOR_OP,
+};
 
 struct svm {
 	struct vmcb *vmcb;
@@ -49,7 +56,9 @@ static struct svm_cpu {
 	u32 asid;
 } cpus[MAX_PCPUS];
 
-static u8 *iopm, *msrpm; /* all guests' alike; written once at boot */
+/* All guests' alike; written once at boot. Of intercepts, VINTR and IRET are set only when wanted. */
+static u8 *iopm, *msrpm;
+static u32 intercepts[2];
 
 static struct svm *svm_of(const struct vcpu *v) { return v->arch; }
 static void clgi(void) { __asm__ volatile("clgi" ::: "memory"); }
@@ -79,6 +88,9 @@ static int maps_init(void)
 	msrpm = heap_alloc(MSRPM_SIZE);
 	if (!iopm || !msrpm)
 		return -ENOMEM;
+	for (unsigned code = SVM_INTR; code < SVM_CODES; code++)
+		if (kinds[code] && code != SVM_VINTR && code != SVM_IRET)
+			intercepts[(code - SVM_INTR) / 32] |= 1u << code % 32;
 	memset(iopm, 0xff, IOPM_SIZE);
 	memset(msrpm, 0xff, MSRPM_SIZE);
 	for (unsigned i = 0; i < ARRAY_SIZE(open); i++)
@@ -132,8 +144,8 @@ static int svm_vcpu_init(struct vcpu *v)
 	s->vmcb = b;
 	s->pa = port_phys(b);
 	v->arch = s;
-	b->intercept1 = INTERCEPTS1;
-	b->intercept2 = INTERCEPTS2;
+	b->intercept1 = intercepts[0];
+	b->intercept2 = intercepts[1];
 	b->intercept_exceptions = BIT(VEC_DB) | BIT(VEC_AC) | BIT(VEC_MC);
 	b->iopm = port_phys(iopm);
 	b->msrpm = port_phys(msrpm);
@@ -156,49 +168,31 @@ static void svm_vcpu_free(struct vcpu *v)
 
 /* --- Guest state. */
 
-static u64 *field(struct vmcb *b, enum vreg r)
-{
-	switch (r) {
-	case REG_CR0:
-		return &b->cr0;
-	case REG_CR2:
-		return &b->cr2;
-	case REG_CR3:
-		return &b->cr3;
-	case REG_CR4:
-		return &b->cr4;
-	case REG_DR6:
-		return &b->dr6;
-	case REG_DR7:
-		return &b->dr7;
-	case REG_PAT:
-		return &b->pat;
-	case REG_STAR:
-		return &b->star;
-	case REG_LSTAR:
-		return &b->lstar;
-	case REG_CSTAR:
-		return &b->cstar;
-	case REG_SFMASK:
-		return &b->sfmask;
-	case REG_KERNEL_GS_BASE:
-		return &b->kernel_gs_base;
-	case REG_SYSENTER_CS:
-		return &b->sysenter_cs;
-	case REG_SYSENTER_ESP:
-		return &b->sysenter_esp;
-	case REG_SYSENTER_EIP:
-		return &b->sysenter_eip;
-	case REG_GDTR_BASE:
-		return &b->seg[VMCB_GDTR].base;
-	case REG_IDTR_BASE:
-		return &b->seg[VMCB_IDTR].base;
-	case REG_TSC_OFFSET:
-		return &b->tsc_offset;
-	default:
-		return NULL;
-	}
-}
+#define AT(field) offsetof(struct vmcb, field)
+static const u16 places[VREGS] = {
+	[REG_CR0] = AT(cr0),
+	[REG_CR2] = AT(cr2),
+	[REG_CR3] = AT(cr3),
+	[REG_CR4] = AT(cr4),
+	[REG_EFER] = AT(efer),
+	[REG_DR6] = AT(dr6),
+	[REG_DR7] = AT(dr7),
+	[REG_PAT] = AT(pat),
+	[REG_STAR] = AT(star),
+	[REG_LSTAR] = AT(lstar),
+	[REG_CSTAR] = AT(cstar),
+	[REG_SFMASK] = AT(sfmask),
+	[REG_KERNEL_GS_BASE] = AT(kernel_gs_base),
+	[REG_SYSENTER_CS] = AT(sysenter_cs),
+	[REG_SYSENTER_ESP] = AT(sysenter_esp),
+	[REG_SYSENTER_EIP] = AT(sysenter_eip),
+	[REG_GDTR_BASE] = AT(seg[VMCB_GDTR].base),
+	[REG_IDTR_BASE] = AT(seg[VMCB_IDTR].base),
+	[REG_INT_SHADOW] = AT(int_shadow),
+	[REG_TSC_OFFSET] = AT(tsc_offset),
+};
+
+static u64 *field(struct vmcb *b, enum vreg r) { return (u64 *)((char *)b + places[r]); }
 
 static bool loaded(const struct vcpu *v) { return this_pcpu()->loaded == v; }
 
@@ -239,9 +233,6 @@ static void svm_set(struct vcpu *v, enum vreg r, u64 val)
 		break;
 	case REG_IDTR_LIMIT:
 		b->seg[VMCB_IDTR].limit = (u32)val;
-		break;
-	case REG_INT_SHADOW:
-		b->int_shadow = val;
 		break;
 	case REG_TSC_AUX:
 		v->tsc_aux = val;
@@ -295,13 +286,13 @@ static void svm_window(struct vcpu *v, bool intr, bool nmi)
 	if (nmi && v->nmi_blocked)
 		nmi = s->iret_seen && !(v->regs.rflags & RFLAGS_IF);
 	b->vintr = VINTR_MASKING;
-	b->intercept1 = INTERCEPTS1;
+	b->intercept1 = intercepts[0];
 	if (intr || nmi) {
 		b->vintr |= VINTR_IRQ | VINTR_PRIO | VINTR_IGNORE_TPR;
-		b->intercept1 |= (u32)BIT(I1_VINTR);
+		b->intercept1 |= (u32)BIT(SVM_VINTR % 32);
 	}
 	if (v->nmi_blocked && !s->iret_seen)
-		b->intercept1 |= (u32)BIT(I1_IRET);
+		b->intercept1 |= (u32)BIT(SVM_IRET % 32);
 }
 
 /* --- Entry and exit. */
@@ -363,50 +354,15 @@ static void before_entry(struct vcpu *v)
 
 static u8 kind_of(u64 code)
 {
-	switch (code) {
-	case SVM_EXIT_CR ... SVM_EXIT_CR + 0x1f:
-		return EXIT_CR;
-	case SVM_EXIT_EXC ... SVM_EXIT_EXC + 0x1f:
-		return EXIT_EXCEPTION;
-	case SVM_EXIT_1(I1_INTR):
-	case SVM_EXIT_1(I1_NMI):
-	case SVM_EXIT_1(I1_INIT):
-		return EXIT_INTERRUPT;
-	case SVM_EXIT_1(I1_VINTR):
-		return EXIT_WINDOW;
-	case SVM_EXIT_1(I1_IRET):
-		return EXIT_NMI_WINDOW;
-	case SVM_EXIT_1(I1_RDPMC):
-		return EXIT_RDPMC;
-	case SVM_EXIT_1(I1_CPUID):
-		return EXIT_CPUID;
-	case SVM_EXIT_1(I1_INVD):
-		return EXIT_INVD;
-	case SVM_EXIT_1(I1_HLT):
-		return EXIT_HLT;
-	case SVM_EXIT_1(I1_IOIO):
-		return EXIT_IO;
-	case SVM_EXIT_1(I1_MSR):
-		return EXIT_MSR_READ;
-	case SVM_EXIT_1(I1_SHUTDOWN):
-		return EXIT_TRIPLE;
-	case SVM_EXIT_1(I1_RSM):
-	case SVM_EXIT_1(I1_INVLPGA):
-	case SVM_EXIT_2(I2_VMRUN):
-	case SVM_EXIT_2(I2_VMLOAD)... SVM_EXIT_2(I2_SKINIT):
-	case SVM_EXIT_2(I2_MONITOR):
-	case SVM_EXIT_2(I2_MWAIT):
-	case SVM_EXIT_2(I2_RDPRU):
-		return EXIT_VENDOR_OP;
-	case SVM_EXIT_2(I2_VMMCALL):
-		return EXIT_HYPERCALL;
-	case SVM_EXIT_2(I2_XSETBV):
-		return EXIT_XSETBV;
-	case SVM_EXIT_NPF:
+	if (code == SVM_NPF)
 		return EXIT_NPF;
-	default:
-		return (u32)code == SVM_EXIT_INVALID ? EXIT_ERROR : EXIT_OTHER;
-	}
+	if ((u32)code == SVM_EXIT_INVALID)
+		return EXIT_ERROR;
+	if (code < SVM_CR_END)
+		return EXIT_CR;
+	if (code >= SVM_EXCEPTION && code < SVM_EXCEPTION_END)
+		return EXIT_EXCEPTION;
+	return code < SVM_CODES ? kinds[code] : EXIT_OTHER;
 }
 
 static void fill_npf(const struct vmcb *b, struct vm_exit *x)
@@ -449,7 +405,7 @@ static void fill_exit(const struct vmcb *b, struct vm_exit *x)
 	} else if (x->kind == EXIT_MSR_READ && b->exit_info1) {
 		x->kind = EXIT_MSR_WRITE;
 	} else if (x->kind == EXIT_EXCEPTION) {
-		x->vector = (u8)(b->exit_code - SVM_EXIT_EXC);
+		x->vector = (u8)(b->exit_code - SVM_EXCEPTION);
 		x->has_error = x->vector == VEC_AC || x->vector == VEC_PF;
 		x->error = (u32)b->exit_info1;
 		x->gva = b->exit_info2;

@@ -53,47 +53,18 @@ struct vmcb {
 	u64 pat;
 	u8 reserved670[0x1000 - 0x670];
 };
-_Static_assert(offsetof(struct vmcb, iopm) == 0x40, "VMCB layout");
-_Static_assert(offsetof(struct vmcb, exit_code) == 0x70, "VMCB layout");
-_Static_assert(offsetof(struct vmcb, event_inject) == 0xa8, "VMCB layout");
-_Static_assert(offsetof(struct vmcb, next_rip) == 0xc8, "VMCB layout");
-_Static_assert(offsetof(struct vmcb, cpl) == 0x4cb, "VMCB layout");
-_Static_assert(offsetof(struct vmcb, cr4) == 0x548, "VMCB layout");
-_Static_assert(offsetof(struct vmcb, rip) == 0x578, "VMCB layout");
-_Static_assert(offsetof(struct vmcb, rsp) == 0x5d8, "VMCB layout");
-_Static_assert(offsetof(struct vmcb, rax) == 0x5f8, "VMCB layout");
-_Static_assert(offsetof(struct vmcb, cr2) == 0x640, "VMCB layout");
-_Static_assert(offsetof(struct vmcb, pat) == 0x668, "VMCB layout");
-_Static_assert(sizeof(struct vmcb) == PAGE_SIZE, "VMCB layout");
+_Static_assert(offsetof(struct vmcb, exit_code) == 0x70 && offsetof(struct vmcb, next_rip) == 0xc8, "control area");
+_Static_assert(offsetof(struct vmcb, cpl) == 0x4cb && offsetof(struct vmcb, rip) == 0x578, "save area");
+_Static_assert(offsetof(struct vmcb, rax) == 0x5f8 && offsetof(struct vmcb, pat) == 0x668, "save area");
+_Static_assert(sizeof(struct vmcb) == PAGE_SIZE, "a VMCB is a frame");
 
-/* Intercepts of the words 1 and 2; exit codes are 0x60 + bit and 0x80 + bit. */
-enum {
-	I1_INTR,
-	I1_NMI,
-	I1_SMI,
-	I1_INIT,
-	I1_VINTR,
-	I1_RDPMC = 15,
-	I1_CPUID = 18,
-	I1_RSM,
-	I1_IRET,
-	I1_INVD = 22,
-	I1_PAUSE,
-	I1_HLT,
-	I1_INVLPGA = 26,
-	I1_IOIO,
-	I1_MSR,
-	I1_TASK,
-	I1_SHUTDOWN = 31,
-};
-enum { I2_VMRUN, I2_VMMCALL, I2_VMLOAD, I2_VMSAVE, I2_STGI, I2_CLGI, I2_SKINIT, I2_WBINVD = 9 };
-enum { I2_MONITOR = 10, I2_MWAIT, I2_XSETBV = 13, I2_RDPRU };
-
-#define SVM_EXIT_CR      0x00 /* 0x00-0x1f */
-#define SVM_EXIT_EXC     0x40 /* 0x40-0x5f */
-#define SVM_EXIT_1(bit)  (0x60 + (bit))
-#define SVM_EXIT_2(bit)  (0x80 + (bit))
-#define SVM_EXIT_NPF     0x400
+/* Exit codes. Those from 0x60 have an intercept each: bit code - 0x60 of word 1, from 0x80 bit code - 0x80 of word 2.
+ */
+enum { SVM_CR = 0, SVM_CR_END = 0x20, SVM_EXCEPTION = 0x40, SVM_EXCEPTION_END = 0x60 };
+enum { SVM_INTR = 0x60, SVM_NMI, SVM_SMI, SVM_INIT, SVM_VINTR, SVM_RDPMC = 0x6f, SVM_CPUID = 0x72, SVM_RSM, SVM_IRET };
+enum { SVM_INVD = 0x76, SVM_HLT = 0x78, SVM_INVLPGA = 0x7a, SVM_IOIO, SVM_MSR, SVM_SHUTDOWN = 0x7f };
+enum { SVM_VMRUN = 0x80, SVM_VMMCALL, SVM_VMLOAD, SVM_VMSAVE, SVM_STGI, SVM_CLGI, SVM_SKINIT, SVM_MONITOR = 0x8a };
+enum { SVM_MWAIT = 0x8b, SVM_XSETBV = 0x8d, SVM_RDPRU, SVM_CODES, SVM_NPF = 0x400 };
 #define SVM_EXIT_INVALID 0xffffffffu /* compared with the low half: not all implementations extend the sign */
 
 #define CR8_WRITE        BIT(16 + 8)

@@ -66,6 +66,7 @@ struct segment {
 #define SEG_ATTR_G      0x800
 
 enum exit_kind {
+	EXIT_OTHER,
 	EXIT_INTERRUPT, /* host interrupt or NMI: already handled by the time the dispatcher sees it */
 	EXIT_WINDOW,    /* the guest can take interrupts now (it was asked for) */
 	EXIT_NMI_WINDOW,
@@ -88,7 +89,6 @@ enum exit_kind {
 	EXIT_TRIPLE,    /* shutdown */
 	EXIT_TASK,      /* task switch: not emulated */
 	EXIT_ERROR,     /* the hardware refused the guest's state */
-	EXIT_OTHER,
 	EXIT_KINDS,
 };
 
@@ -139,7 +139,7 @@ struct vcpu {
 	u64 tsc_deadline;         /* as the guest wrote it; the local APIC has it in terms of the vm's clock */
 	struct vm_exit exit;      /* the last one: for dispatch and reports */
 	u64 exits[EXIT_KINDS];
-	u64 mtrr_def_type, mtrr_fix[11], mtrr_var[16], misc_enable; /* MSRs that only store */
+	u64 mtrr_def_type, mtrr_fix[11], mtrr_var[16]; /* MSRs that only store */
 	struct {
 		u64 cr3, gva, gpa;
 		bool valid;
