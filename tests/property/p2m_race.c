@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "lib/bits.h"
+#include "lib/port.h"
 #include "mm/frames.h"
 #include "tests/host/host.h"
 
@@ -33,7 +34,7 @@ static void *vcpu(void *arg)
 	host_set_cpu((unsigned)(size_t)arg);
 	atomic_add(&ready, 1);
 	while (atomic_load(&ready) % THREADS)
-		continue;
+		port_relax();
 	for (u64 gfn = 0; gfn < PAGES; gfn += step) {
 		if (p2m_fault(&p2m, gfn_to_gpa(GFN(gfn)), P2M_WRITE) != P2M_RETRY)
 			die("a first touch failed");

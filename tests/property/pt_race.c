@@ -3,9 +3,7 @@
  * Linux 4f510c8bb1dd lost dirty bits because an entry was changed by a plain store while another CPU set bits in it.
  * Here one thread is a CPU: it walks, as hardware does without any lock, and sets A and D with compare-and-swap; the
  * other splits, protects and merges the same 2 MB all the time. No walk may find a hole, a freed table, or a page
- * elsewhere; and a dirty bit, once set, must be there in the end.
- * Every few rounds the page begins anew, clean and whole, and is split under the CPU's first writes. Usage: pt_race
- * [rounds].
+ * elsewhere; and a dirty bit, once set, must be there in the end. Usage: pt_race [rounds].
  */
 #include "mm/pt.h"
 
@@ -23,6 +21,8 @@
 static struct pt pt;
 static u64 walks, stop, pause; /* walks: odd while the CPU is inside one. All atomic */
 static bool dirtied[512];
+static bool only_first; /* the CPU writes page 0 only; with delay, written while it is held */
+static u64 delay;       /* of its first write after that */
 
 static void die(const char *what)
 {
@@ -78,8 +78,13 @@ static void *cpu(void *arg)
 
 	(void)arg;
 	while (!atomic_load(&stop)) {
-		page = (page * 5 + 77) % 512;
+		bool held = atomic_load(&pause);
+		while (atomic_load(&pause) && !atomic_load(&stop))
+			port_relax();
+		for (volatile u64 i = 0; held && i < delay; i++)
+			continue;
 		atomic_add(&walks, 1);
+		page = only_first ? 0 : (page * 5 + 77) % 512;
 		if (!atomic_load(&pause) && cpu_write(page))
 			dirtied[page] = true;
 		atomic_add(&walks, 1);
@@ -129,24 +134,35 @@ static void hold_cpu(void)
 
 static void release_cpu(void) { atomic_store(&pause, 0); }
 
-static void begin_anew(unsigned round)
+/*
+ * The page begins anew, clean, and the CPU's first write comes a little later or earlier each time, so that sometimes
+ * it is between the engine's reading of the entry and its writing: while a table is filled, or a permission changed.
+ */
+static void first_write(unsigned round)
 {
 	struct pt_debt debt = PT_DEBT_NONE;
+	bool protect = round & 1;
 
 	hold_cpu();
 	check_dirtied();
-	if (pt_unmap(&pt, 0, 2 * MB, &debt))
-		die("out of memory");
+	int err = pt_unmap(&pt, 0, 2 * MB, &debt);
 	pt_settle(&pt, &debt);
 	map_all();
+	err |= protect ? pt_split(&pt, 0, 0, &debt) : 0;
 	for (unsigned i = 0; i < 512; i++)
 		dirtied[i] = false;
+	only_first = protect;
+	delay = round * 7 % 1000;
 	release_cpu();
-	for (unsigned i = 0; i < round % 64; i++)
-		port_cpu();
-	if (pt_split(&pt, 0, 0, &debt))
-		die("out of memory");
+	err |= protect ? pt_protect(&pt, 0, PAGE_SIZE, PT_R | PT_W, &debt) : pt_split(&pt, 0, 0, &debt);
+	hold_cpu();
+	check_dirtied();
+	only_first = false;
+	release_cpu();
 	pt_settle(&pt, &debt);
+	err |= pt_protect(&pt, 0, PAGE_SIZE, PT_RWX, &debt);
+	if (err)
+		die("out of memory");
 }
 
 static void run(const struct pt_format *fmt, unsigned rounds)
@@ -163,8 +179,7 @@ static void run(const struct pt_format *fmt, unsigned rounds)
 	pthread_create(&thread, NULL, cpu, NULL);
 	for (unsigned round = 0; round < rounds; round++) {
 		change(round);
-		if (round % 4 == 0)
-			begin_anew(round);
+		first_write(round);
 	}
 	atomic_store(&stop, 1);
 	pthread_join(thread, NULL);

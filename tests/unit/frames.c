@@ -212,6 +212,25 @@ static void merging_with_a_dirty_block_keeps_a_clean_one_clean(void **state)
 	assert_int_equal(frames_audit(), 0);
 }
 
+static void a_block_of_a_clean_and_a_dirty_half_is_dirty(void **state)
+{
+	mfn_t pair = alloc(1, GUEST, 0), high = MFN(pair.n + 1);
+
+	(void)state;
+	memset(bytes(pair), 0x77, 2 * PAGE_SIZE);
+	assert_int_equal(frames_free(pair, 0, GUEST), 0);
+	while (frames_scrub_one())
+		continue;
+	assert_int_equal(frames_free(high, 0, GUEST), 0);
+	assert_int_equal(frames_audit(), 0);
+	assert_int_equal(frames_reserve(pair, 2, GUEST), 0); /* apart again */
+	assert_int_equal(frames_free(pair, 0, GUEST), 0);
+	assert_int_equal(frames_free(high, 0, GUEST), 0);
+	mfn_t mfn;
+	while (!frames_alloc(1, GUEST, FRAMES_ZERO, &mfn))
+		assert_true(is_zero(mfn, 1));
+}
+
 static void clean_blocks_go_to_those_who_need_them(void **state)
 {
 	(void)state;
@@ -364,21 +383,14 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(all_memory_can_be_allocated_and_comes_back),
-		T(small_allocations_leave_large_blocks_alone),
-		T(low_memory_is_kept_for_those_who_ask),
-		T(wrong_frees_are_caught_and_change_nothing),
-		T(a_part_of_an_allocation_can_be_freed),
-		T(what_one_owner_wrote_no_other_can_read),
-		T(scrubbing_when_idle_saves_it_later),
-		T(merging_with_a_dirty_block_keeps_a_clean_one_clean),
-		T(clean_blocks_go_to_those_who_need_them),
-		T(frames_added_in_any_pieces_are_all_there),
-		T(no_block_reaches_over_a_zone),
-		T(reserving_takes_exactly_what_is_asked),
-		T(an_injected_failure_is_one_question_an_allocation),
-		T(the_m2p_is_set_and_cleared_in_runs),
-		T(the_audit_sees_corruption),
+		T(all_memory_can_be_allocated_and_comes_back),   T(small_allocations_leave_large_blocks_alone),
+		T(low_memory_is_kept_for_those_who_ask),         T(wrong_frees_are_caught_and_change_nothing),
+		T(a_part_of_an_allocation_can_be_freed),         T(what_one_owner_wrote_no_other_can_read),
+		T(scrubbing_when_idle_saves_it_later),           T(merging_with_a_dirty_block_keeps_a_clean_one_clean),
+		T(a_block_of_a_clean_and_a_dirty_half_is_dirty), T(clean_blocks_go_to_those_who_need_them),
+		T(frames_added_in_any_pieces_are_all_there),     T(no_block_reaches_over_a_zone),
+		T(reserving_takes_exactly_what_is_asked),        T(an_injected_failure_is_one_question_an_allocation),
+		T(the_m2p_is_set_and_cleared_in_runs),           T(the_audit_sees_corruption),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

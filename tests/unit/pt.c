@@ -453,6 +453,42 @@ static void accessed_and_dirty_survive(void **state)
 	pt_settle(&pt, &debt);
 }
 
+static u64 *raced;
+
+/* Formats' functions run between the engine's reading of an entry and its writing: a good place for a CPU's write. */
+static u64 encode_while_a_cpu_writes(const struct pt *p, struct pt_entry e, unsigned level)
+{
+	const struct pt_format *fmt = p->fmt->accessed == pt_format_ept.accessed ? &pt_format_ept : &pt_format_long;
+
+	if (raced)
+		*raced |= fmt->accessed | fmt->dirty;
+	raced = NULL;
+	return fmt->encode(p, e, level);
+}
+
+/* Linux 4f510c8bb1dd: a dirty bit that a CPU set while the entry was being changed was lost. */
+static void a_dirty_bit_set_meanwhile_is_not_lost(void **state)
+{
+	struct pt_format racing = *pt.fmt;
+	struct pt_entry ro = at(ram, 0);
+
+	(void)state;
+	ro.flags &= ~PT_W;
+	racing.encode = encode_while_a_cpu_writes;
+	map(0, 4 * KB, at(ram, 0));
+	pt.fmt = &racing;
+	raced = raw_at(0);
+	assert_int_equal(pt_protect(&pt, 0, 4 * KB, PT_R, &debt), 0);
+	assert_int_equal(pt_lookup(&pt, 0).flags & (PT_RWX | PT_A | PT_D), PT_R | PT_A | PT_D);
+	assert_int_equal(pt_unmap(&pt, 0, 4 * KB, &debt), 0);
+	map(0, 4 * KB, at(ram, 0));
+	raced = raw_at(0);
+	map(0, 4 * KB, ro); /* the same page */
+	assert_int_equal(pt_lookup(&pt, 0).flags & (PT_RWX | PT_A | PT_D), PT_R | PT_X | PT_A | PT_D);
+	assert_null(raced);
+	pt.fmt = racing.accessed == pt_format_ept.accessed ? &pt_format_ept : &pt_format_long;
+}
+
 static void siblings_that_agree_merge_up_to_the_cap(void **state)
 {
 	(void)state;
@@ -559,6 +595,7 @@ int main(void)
 		T(taking_a_permission_away_twice_flushes_twice),
 		T(protecting_a_part_splits_and_keeps_the_rest),
 		T(accessed_and_dirty_survive),
+		T(a_dirty_bit_set_meanwhile_is_not_lost),
 		T(siblings_that_agree_merge_up_to_the_cap),
 		T(siblings_that_differ_do_not_merge),
 		T(empty_tables_go),
