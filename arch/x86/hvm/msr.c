@@ -25,9 +25,9 @@
 
 /*
  * The simple ones: the vCPU's state in the backend; and constants that kernels read without asking CPUID, or on all
- * processors of a vendor, and that are read-only or ignore what is written.
+ * processors of a vendor, and that are read-only, ignore what is written, or are not there although kernels try them.
  */
-enum row_kind { STATE, READ_ONLY, IGNORED };
+enum row_kind { STATE, READ_ONLY, IGNORED, ABSENT };
 static const struct row {
 	u32 msr;
 	u8 kind;
@@ -53,6 +53,7 @@ static const struct row {
 	{0x17a, IGNORED, 0},                   /* MCG_STATUS */
 	{0x1a0, IGNORED, MISC_ENABLE_VALUE},   /* MISC_ENABLE */
 	{0x1d9, IGNORED, 0},                   /* DEBUGCTL: no branch records, no block step */
+	{0xc0010000, ABSENT, 0},               /* the first performance counter of AMD's */
 	{0xc0010010, IGNORED, 0},              /* SYSCFG */
 	{0xc0010015, IGNORED, BIT(24)},        /* HWCR: the TSC counts at a fixed rate */
 	{0xc001001a, IGNORED, 0},              /* TOP_MEM */
@@ -150,7 +151,7 @@ int guest_rdmsr(struct vcpu *v, u32 msr, u64 *val)
 	m = mtrr(v, msr);
 	if (row) {
 		*val = row->kind == STATE ? hvm->get(v, (enum vreg)row->val) : row->val;
-		return 0;
+		return row->kind == ABSENT ? -EINVAL : 0;
 	}
 	if (m) {
 		*val = *m;
