@@ -283,6 +283,8 @@ static inline void fake_code(struct fake_vm *f, const char *bytes, size_t n)
 
 static inline enum outcome fake_exit(struct fake_vm *f, struct vm_exit x)
 {
+	x.mode = (u8)vcpu_mode(&f->vcpu[0]);
+	x.cpl = (u8)vcpu_cpl(&f->vcpu[0]);
 	f->vcpu[0].exit = x;
 	return exit_dispatch(&f->vcpu[0], &f->vcpu[0].exit);
 }

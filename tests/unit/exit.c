@@ -557,7 +557,7 @@ static void one_of_two_may_halt(void **state)
 	assert_false(f->vm.ending);
 	assert_false(vcpu_run_once(v));
 	atomic_or(&v->lapic.events, LAPIC_EV_NMI); /* the other one sends an NMI and halts too: not the end */
-	w->exit = (struct vm_exit){.kind = EXIT_HLT};
+	w->exit = (struct vm_exit){.kind = EXIT_HLT, .mode = MODE_64};
 	w->regs.rip = FAKE_CODE;
 	assert_int_equal(exit_dispatch(w, &w->exit), OUT_BLOCK);
 	assert_false(f->vm.ending);

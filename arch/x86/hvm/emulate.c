@@ -44,12 +44,8 @@ enum gcpu_mode vcpu_mode(struct vcpu *v)
 {
 	struct segment cs;
 
-	if (!(hvm->get(v, REG_CR0) & CR0_PE) || (v->regs.rflags & RFLAGS_VM))
-		return MODE_REAL;
 	hvm->get_seg(v, SEG_CS, &cs);
-	if ((cs.attr & SEG_ATTR_L) && (hvm->get(v, REG_EFER) & EFER_LMA))
-		return MODE_64;
-	return cs.attr & SEG_ATTR_DB ? MODE_32 : MODE_16;
+	return mode_of(hvm->get(v, REG_CR0), v->regs.rflags, hvm->get(v, REG_EFER), cs.attr);
 }
 
 /* --- Translation. */
@@ -501,13 +497,13 @@ static int fetch_and_decode(struct vcpu *v, struct insn *in, gva_t *va, u32 *err
 	if (v->exit.nbytes) {
 		n = MIN(v->exit.nbytes, (u8)INSN_MAX);
 		memcpy(bytes, v->exit.bytes, n);
-		err = insn_decode(bytes, n, vcpu_mode(v), in);
+		err = insn_decode(bytes, n, v->exit.mode, in);
 		if (err != -EAGAIN)
 			return err;
 	}
 	n = 0;
 	fetched = guest_fetch(v, bytes, &n, va, error);
-	err = n ? insn_decode(bytes, n, vcpu_mode(v), in) : -EAGAIN;
+	err = n ? insn_decode(bytes, n, v->exit.mode, in) : -EAGAIN;
 	return err == -EAGAIN && fetched ? fetched : err;
 }
 
@@ -541,7 +537,7 @@ static enum outcome cannot_decode(struct vcpu *v, int err, gva_t va, u32 error)
 
 enum outcome emulate(struct vcpu *v)
 {
-	struct emu e = {.v = v, .mode = vcpu_mode(v)};
+	struct emu e = {.v = v, .mode = v->exit.mode, .real = v->exit.mode == MODE_REAL};
 	struct emul_fault f;
 	struct insn in;
 	gva_t va = 0;
@@ -550,7 +546,6 @@ enum outcome emulate(struct vcpu *v)
 
 	if (err)
 		return cannot_decode(v, err, va, error);
-	e.real = e.mode == MODE_REAL;
 	e.one_operand = in.has_mem && !(in.map == 0 && (in.opcode == 0xff || in.opcode == 0x8f)); /* PUSH, CALL, POP */
 	switch (insn_exec(&in, &v->regs, &emu_ops, &e, &f)) {
 	case EMUL_OK:

@@ -83,8 +83,8 @@ static unsigned insn_length(struct vcpu *v, const struct vm_exit *x)
 
 	if (x->insn_len)
 		return x->insn_len;
-	wide = vcpu_mode(v) == MODE_64;
-	kernel = wide && vcpu_cpl(v) == 0;
+	wide = x->mode == MODE_64;
+	kernel = wide && x->cpl == 0;
 	if (!kernel || (la & ~PAGE_MASK) > PAGE_SIZE - INSN_MAX) {
 		guest_fetch(v, b, &n, &va, &error);
 		return match(x->kind, b, n, wide);
@@ -134,7 +134,7 @@ static int do_xsetbv(struct vcpu *v)
 {
 	u64 *r = v->regs.r;
 
-	if (vcpu_cpl(v))
+	if (v->exit.cpl)
 		return -EINVAL;
 	return guest_xsetbv(v, (u32)r[R_CX], (u32)r[R_AX] | r[R_DX] << 32);
 }

@@ -56,6 +56,15 @@ void insn_done(struct vcpu *v, unsigned len);
 /* Port access on the guest's bus. val: in and out; reads are zero-extended. */
 void guest_io(struct vcpu *v, u16 port, unsigned size, bool write, u32 *val);
 
+static inline enum gcpu_mode mode_of(u64 cr0, u64 rflags, u64 efer, u16 cs_attr)
+{
+	if (!(cr0 & CR0_PE) || (rflags & RFLAGS_VM))
+		return MODE_REAL;
+	if ((cs_attr & SEG_ATTR_L) && (efer & EFER_LMA))
+		return MODE_64;
+	return cs_attr & SEG_ATTR_DB ? MODE_32 : MODE_16;
+}
+
 unsigned vcpu_cpl(struct vcpu *v);
 enum gcpu_mode vcpu_mode(struct vcpu *v);
 /*

@@ -396,6 +396,8 @@ static void fill_exit(const struct vmcb *b, struct vm_exit *x)
 	x->info2 = b->exit_info2;
 	x->insn_len = cpu_has(FEAT_NRIP_SAVE) && b->next_rip ? (u8)(b->next_rip - b->rip) : 0;
 	x->nbytes = 0;
+	x->mode = mode_of(b->cr0, b->rflags, b->efer, b->seg[SEG_CS].attr);
+	x->cpl = b->cpl;
 	if (x->insn_len > INSN_MAX)
 		x->insn_len = 0;
 	if (x->kind == EXIT_NPF) {

@@ -93,11 +93,12 @@ enum exit_kind {
 };
 
 struct vm_exit {
-	u8 kind;     /* enum exit_kind */
-	u8 insn_len; /* of the instruction that caused it; 0: not known, decode */
-	u8 vector;   /* exceptions */
-	u8 access;   /* EXIT_NPF: P2M_READ | P2M_WRITE | P2M_EXEC */
-	bool walk;   /* EXIT_NPF: on the guest's own page-table access */
+	u8 kind;      /* enum exit_kind */
+	u8 insn_len;  /* of the instruction that caused it; 0: not known, decode */
+	u8 vector;    /* exceptions */
+	u8 access;    /* EXIT_NPF: P2M_READ | P2M_WRITE | P2M_EXEC */
+	u8 mode, cpl; /* of the vCPU: enum gcpu_mode, 0..3 */
+	bool walk;    /* EXIT_NPF: on the guest's own page-table access */
 	bool has_error;
 	u32 error; /* exceptions */
 	struct {
