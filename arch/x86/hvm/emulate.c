@@ -224,13 +224,18 @@ static enum emul_result not_ram(struct emu *e, gpa_t gpa, void *buf, unsigned si
 	}
 }
 
+/* The page that faulted is not looked up again: p2m_fault has just said that it is the bus's, or ROM that is written.
+ */
 static enum emul_result phys_access(struct emu *e, gpa_t gpa, void *buf, unsigned size, bool write)
 {
 	const struct vm_exit *x = &e->v->exit;
 	struct p2m *p = &e->v->vm->p2m;
-	bool faulted = x->kind == EXIT_NPF && write == (x->access == P2M_WRITE) && ((gpa ^ x->gpa) & PAGE_MASK) == 0;
 
-	if (!faulted && (write ? p2m_write(p, gpa, buf, size) : p2m_read(p, gpa, buf, size)) == 0)
+	if (x->kind == EXIT_NPF && ((gpa ^ x->gpa) & PAGE_MASK) == 0 && write == (x->access == P2M_WRITE)) {
+		mmio_bytes(e->v, gpa, buf, size, write);
+		return EMUL_OK;
+	}
+	if ((write ? p2m_write(p, gpa, buf, size) : p2m_read(p, gpa, buf, size)) == 0)
 		return EMUL_OK;
 	return not_ram(e, gpa, buf, size, write);
 }

@@ -51,7 +51,7 @@ static unsigned match(unsigned kind, const u8 *b, unsigned n, bool wide)
 {
 	unsigned i = 0, len;
 
-	while (i < n && is_prefix(b[i], wide))
+	while (i < n && b[i] != opcodes[kind].byte[0] && is_prefix(b[i], wide))
 		i++;
 	len = i + opcodes[kind].n;
 	return opcodes[kind].n && len <= n && memcmp(b + i, opcodes[kind].byte, opcodes[kind].n) == 0 ? len : 0;
