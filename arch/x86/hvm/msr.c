@@ -73,18 +73,22 @@ static const struct row *find_row(u32 msr)
 	return NULL;
 }
 
-/* Where an MTRR is kept: variable pairs, 11 fixed ones, the default. NULL: not an MTRR. */
-static u64 *mtrr(struct vcpu *v, u32 msr)
+/* Whether it is an MTRR, and where that is kept: variable pairs, 11 fixed ones, the default. */
+static bool find_mtrr(struct vcpu *v, u32 msr, u64 **at)
 {
 	if (msr >= MSR_MTRR_VAR && msr < MSR_MTRR_VAR + ARRAY_SIZE(v->mtrr_var))
-		return &v->mtrr_var[msr - MSR_MTRR_VAR];
-	if (msr == MSR_MTRR_FIX64K)
-		return &v->mtrr_fix[0];
-	if (msr >= MSR_MTRR_FIX16K && msr < MSR_MTRR_FIX16K + 2)
-		return &v->mtrr_fix[1 + msr - MSR_MTRR_FIX16K];
-	if (msr >= MSR_MTRR_FIX4K && msr < MSR_MTRR_FIX4K + 8)
-		return &v->mtrr_fix[3 + msr - MSR_MTRR_FIX4K];
-	return msr == MSR_MTRR_DEF_TYPE ? &v->mtrr_def_type : NULL;
+		*at = &v->mtrr_var[msr - MSR_MTRR_VAR];
+	else if (msr == MSR_MTRR_FIX64K)
+		*at = &v->mtrr_fix[0];
+	else if (msr >= MSR_MTRR_FIX16K && msr < MSR_MTRR_FIX16K + 2)
+		*at = &v->mtrr_fix[1 + msr - MSR_MTRR_FIX16K];
+	else if (msr >= MSR_MTRR_FIX4K && msr < MSR_MTRR_FIX4K + 8)
+		*at = &v->mtrr_fix[3 + msr - MSR_MTRR_FIX4K];
+	else if (msr == MSR_MTRR_DEF_TYPE)
+		*at = &v->mtrr_def_type;
+	else
+		return false;
+	return true;
 }
 
 static bool is_apic_msr(u32 msr)
@@ -148,12 +152,11 @@ int guest_rdmsr(struct vcpu *v, u32 msr, u64 *val)
 	if (is_apic_msr(msr)) /* first, being the frequent ones */
 		return read_apic(v, msr, val);
 	row = find_row(msr);
-	m = mtrr(v, msr);
 	if (row) {
 		*val = row->kind == STATE ? hvm->get(v, (enum vreg)row->val) : row->val;
 		return row->kind == ABSENT ? -EINVAL : 0;
 	}
-	if (m) {
+	if (find_mtrr(v, msr, &m)) {
 		*val = *m;
 		return 0;
 	}
@@ -255,12 +258,11 @@ int guest_wrmsr(struct vcpu *v, u32 msr, u64 val)
 	if (is_apic_msr(msr))
 		return msr == MSR_TSC_DEADLINE ? write_deadline(v, val) : lapic_wrmsr(&v->lapic, msr, val);
 	row = find_row(msr);
-	m = mtrr(v, msr);
 	if (row && row->kind == STATE)
 		return write_state(v, (enum vreg)row->val, val);
 	if (row)
 		return row->kind == IGNORED ? 0 : -EINVAL;
-	if (m)
+	if (find_mtrr(v, msr, &m))
 		return write_mtrr(v, msr, m, val);
 	switch (msr) {
 	case MSR_TSC:
