@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import sys
+import tempfile
 import time
 
 import pexpect
@@ -37,7 +38,8 @@ class Machine:
 
     def __init__(self, cmd, folder):
         self.folder = folder
-        self.monitor_path = os.path.join(folder, "monitor")
+        self.sockets = tempfile.TemporaryDirectory()  # a socket's path must be short
+        self.monitor_path = os.path.join(self.sockets.name, "monitor")
         cmd = cmd + ["-monitor", "unix:%s,server=on,wait=off" % self.monitor_path]
         self.text = ""
         self.child = pexpect.spawn(cmd[0], cmd[1:], cwd=folder, encoding="utf-8", codec_errors="replace", echo=False,
@@ -71,6 +73,11 @@ class Machine:
 
     def type(self, line):
         self.child.send(line + "\r")
+
+    def shell(self, line):
+        """Types at the shell's next prompt: what comes earlier than that is lost."""
+        self.wait("# \x1b\\[6n")
+        self.type(line)
 
     def wait_off(self, seconds=HANG):
         """Waits until the machine has switched itself off."""
@@ -112,7 +119,11 @@ class Machine:
     def monitor(self, command):
         """QEMU's monitor: the answer to one command."""
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(30)
+            s.settimeout(60)
+            for _ in range(100):
+                if os.path.exists(self.monitor_path):
+                    break
+                time.sleep(0.1)  # QEMU is still starting
             s.connect(self.monitor_path)
             self._until_prompt(s)
             s.sendall(command.encode() + b"\n")
@@ -146,6 +157,7 @@ class Machine:
 
     def stop(self):
         self.child.close(force=True)
+        self.sockets.cleanup()
 
 
 def put_file(folder, name, content):
