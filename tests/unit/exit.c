@@ -109,12 +109,11 @@ static void every_port_is_harmless(void **state)
 	assert_int_equal(v->AX, 0xffffffff);
 }
 
-static struct vm_exit string_io(unsigned size, bool in, bool rep)
+static struct vm_exit string_io(unsigned size, bool in)
 {
 	struct vm_exit x = io(size, in);
 
 	x.io.string = true;
-	x.io.rep = rep;
 	x.insn_len = 2;
 	return x;
 }
@@ -126,7 +125,7 @@ static void string_output(void **state)
 	v->SI = FAKE_RAM;
 	v->CX = 5;
 	v->DX = FAKE_PORT;
-	assert_int_equal(fake_exit(f, string_io(1, false, true)), OUT_RESUME);
+	assert_int_equal(fake_exit(f, string_io(1, false)), OUT_RESUME);
 	assert_int_equal(f->ops, 5);
 	assert_int_equal(f->op[4].val, 'o');
 	assert_int_equal(v->CX, 0);
@@ -144,7 +143,7 @@ static void string_input_in_batches(void **state)
 	v->DX = FAKE_PORT;
 	f->answer = 0xbeef;
 	for (; v->regs.rip == FAKE_CODE && rounds < 100; rounds++)
-		assert_int_equal(fake_exit(f, string_io(2, true, true)), OUT_RESUME);
+		assert_int_equal(fake_exit(f, string_io(2, true)), OUT_RESUME);
 	assert_true(rounds > 1); /* bounded: the host is not held up by one instruction */
 	assert_int_equal(v->CX, 0);
 	assert_int_equal(v->DI, FAKE_RAM + 20000);
@@ -158,7 +157,7 @@ static void bytes_replaced_do_not_widen_rights(void **state)
 	fake_long_mode(v, 3);
 	CODE(f, "\xee"); /* out dx, al */
 	v->DX = 0x70;
-	assert_int_equal(fake_exit(f, string_io(1, false, false)), OUT_RESUME);
+	assert_int_equal(fake_exit(f, string_io(1, false)), OUT_RESUME);
 	expect_exception(VEC_GP);
 	assert_int_equal(v->regs.rip, FAKE_CODE);
 }

@@ -129,8 +129,6 @@ static int svm_cpu_on(void)
 	return 0;
 }
 
-static void svm_cpu_off(void) { wrmsr(MSR_EFER, rdmsr(MSR_EFER) & ~EFER_SVME); }
-
 static int svm_vcpu_init(struct vcpu *v)
 {
 	struct svm *s = heap_alloc(sizeof(*s));
@@ -384,7 +382,6 @@ static void fill_io(const struct vmcb *b, struct vm_exit *x)
 	x->io.size = (u8)IO_SIZE(info);
 	x->io.in = info & IO_IN;
 	x->io.string = info & IO_STRING;
-	x->io.rep = info & IO_REP;
 	x->insn_len = (u8)(b->exit_info2 - b->rip);
 }
 
@@ -394,12 +391,12 @@ static void fill_exit(const struct vmcb *b, struct vm_exit *x)
 	x->code = b->exit_code;
 	x->info1 = b->exit_info1;
 	x->info2 = b->exit_info2;
-	x->insn_len = cpu_has(FEAT_NRIP_SAVE) && b->next_rip ? (u8)(b->next_rip - b->rip) : 0;
+	x->insn_len = 0;
+	if (cpu_has(FEAT_NRIP_SAVE) && b->next_rip - b->rip <= INSN_MAX)
+		x->insn_len = (u8)(b->next_rip - b->rip);
 	x->nbytes = 0;
 	x->mode = mode_of(b->cr0, b->rflags, b->efer, b->seg[SEG_CS].attr);
 	x->cpl = b->cpl;
-	if (x->insn_len > INSN_MAX)
-		x->insn_len = 0;
 	if (x->kind == EXIT_NPF) {
 		fill_npf(b, x);
 	} else if (x->kind == EXIT_IO) {
@@ -473,7 +470,6 @@ const struct hvm_ops svm_ops = {
 	.paging = "npt",
 	.format = &pt_format_long,
 	.cpu_on = svm_cpu_on,
-	.cpu_off = svm_cpu_off,
 	.vcpu_init = svm_vcpu_init,
 	.vcpu_free = svm_vcpu_free,
 	.run = svm_run,

@@ -79,7 +79,6 @@ enum { SVM_MWAIT = 0x8b, SVM_XSETBV = 0x8d, SVM_RDPRU, SVM_CODES, SVM_NPF = 0x40
 #define EVENT_VALID      BIT(31)
 #define IO_IN            BIT(0)
 #define IO_STRING        BIT(2)
-#define IO_REP           BIT(3)
 #define IO_SIZE(info)    ((info) >> 4 & 7)
 #define NPF_WRITE        BIT(1)
 #define NPF_RESERVED     BIT(3)

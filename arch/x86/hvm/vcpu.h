@@ -104,7 +104,7 @@ struct vm_exit {
 	struct {
 		u16 port;
 		u8 size;
-		bool in, string, rep;
+		bool in, string;
 	} io;
 	u64 code, info1, info2; /* raw, for reports */
 	gpa_t gpa;
@@ -115,11 +115,10 @@ struct vm_exit {
 
 /* An event to inject at the next entry. */
 struct vm_event {
-	bool valid, soft, has_error;
+	bool valid, has_error;
 	u8 type; /* EVENT_* */
 	u8 vector;
 	u32 error;
-	u8 insn_len; /* soft events */
 };
 enum { EVENT_INTR = 0, EVENT_NMI = 2, EVENT_EXCEPTION = 3, EVENT_SOFT = 4 };
 
@@ -170,7 +169,6 @@ struct vm {
 	/* Called once, on some pCPU, after the last vCPU has stopped. Must not free the vm itself synchronously if it
 	 * runs on it. */
 	void (*ended)(struct vm *vm);
-	void (*console_out)(struct vm *vm, u8 c);
 };
 
 /* The vendor seam. All act on the current pCPU; get/set on a vcpu whose state is in memory or loaded here. */
@@ -179,7 +177,6 @@ struct hvm_ops {
 	const char *paging; /* "npt" */
 	const struct pt_format *format;
 	int (*cpu_on)(void); /* per pCPU; 0, or -ENODEV with the reason logged (firmware lock, ...) */
-	void (*cpu_off)(void);
 	int (*vcpu_init)(struct vcpu *v);
 	void (*vcpu_free)(struct vcpu *v);
 	/* Enters the guest with v->event injected; fills v->exit. v->event is then what the exit interrupted, if
