@@ -17,9 +17,9 @@
 #include "mm/heap.h"
 #include "sched/kick.h"
 
-/* A guest that crashed this often in a row, each time within the time, is not started again. */
-#define CRASHES_MAX    5
-#define CRASH_QUICK_NS 10000000000ul
+/* A guest that ended this often in a row, each time that soon after its start, is not started again. */
+#define QUICK_ENDS_MAX 5
+#define QUICK_END_NS   5000000000ul
 #define LINE_MAX       240
 #define LINE_FLUSH_NS  20000000ul
 
@@ -33,7 +33,7 @@ struct guest {
 	char error[224];     /* why it could not be started */
 	u32 state;           /* enum guest_state; atomic: set ENDED on any pCPU, else by the boot pCPU */
 	u64 started;         /* ns */
-	unsigned crashes;    /* quick ones in a row */
+	unsigned quick_ends; /* in a row */
 	char line[LINE_MAX]; /* output not yet shown; under output_lock */
 	unsigned line_len;
 	struct timer line_timer; /* shows an unfinished line, such as a prompt */
@@ -206,7 +206,7 @@ static int build_vcpus(struct guest *g)
 	struct vm *vm = &g->vm;
 	struct lapic *lapic[MAX_VCPUS];
 	struct timerq *queue[MAX_VCPUS];
-	int err;
+	int err = -ENOMEM;
 
 	vm->vcpu = heap_alloc(c->vcpus * sizeof(*vm->vcpu));
 	if (!vm->vcpu)
@@ -418,16 +418,18 @@ unsigned guests_start(const struct config *config, guest_file_fn file, u32 tsc_k
 
 /* --- End. */
 
+/* A reset restarts, as on any PC; a crash if on-crash says so. Neither goes on for ever at once. */
 static bool wants_restart(struct guest *g)
 {
-	if (g->vm.end_reason == END_RESET)
-		return true;
-	if (g->vm.end_reason != END_CRASH || !g->config->restart)
+	u8 why = g->vm.end_reason;
+
+	if (why != END_RESET && (why != END_CRASH || !g->config->restart))
 		return false;
-	g->crashes = port_now() - g->started < CRASH_QUICK_NS ? g->crashes + 1 : 1;
-	if (g->crashes < CRASHES_MAX)
+	g->quick_ends = port_now() - g->started < QUICK_END_NS ? g->quick_ends + 1 : 1;
+	if (g->quick_ends < QUICK_ENDS_MAX)
 		return true;
-	log("guest %s: crashed %u times in a row, each soon after its start: not started again\n", g->name, g->crashes);
+	log("guest %s: ended %u times in a row, each soon after its start: not started again\n", g->name,
+	    g->quick_ends);
 	return false;
 }
 
