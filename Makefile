@@ -110,9 +110,10 @@ $(HOST)/fuzz/%: tests/fuzz/%.c tests/host/replay.c $(HOST)/libpure.a
 	$(Q)$(HOST_CC) $(HOST_CFLAGS) -MF $@.d -o $@ $< tests/host/replay.c $(HOST)/libpure.a $(link_flags)
 
 # The same harness under libFuzzer, for long runs: make fuzz-config && build/fuzz/config
+# -Dlog: libFuzzer itself calls libm's.
 fuzz-%: tests/fuzz/%.c
 	@mkdir -p $(BUILD)/fuzz
-	$(Q)clang -std=gnu11 -O1 -g -I. -fno-builtin-log -fsanitize=fuzzer,address,undefined -o $(BUILD)/fuzz/$* $< $(PURE) \
+	$(Q)clang -std=gnu11 -O1 -g -I. -fno-builtin-log -Dlog=cleave_log -fsanitize=fuzzer,address,undefined -o $(BUILD)/fuzz/$* $< $(PURE) \
 		tests/host/port.c $(BUILD)/guest/dsdt.S.o $(link_flags)
 
 $(HOST)/config: tools/config/config_main.c $(HOST)/libpure.a

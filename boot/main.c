@@ -104,7 +104,7 @@ static void read_boot_info(u32 magic, hpa_t info, hpa_t load_base)
 	int err = bootinfo_parse(magic, info, read_physical, &bootinfo, &why);
 
 	bootinfo.image_start = load_base;
-	bootinfo.image_end = load_base + (u64)(image_end - image_start);
+	bootinfo.image_end = load_base + (u64)image_end - (u64)image_start;
 	if (bootinfo.efi_boot_services)
 		efi_survey(&bootinfo);
 	open_consoles();
