@@ -61,12 +61,14 @@ static bool output(const struct pit_channel *c)
 	}
 }
 
-/* Arms the timer for the next rise of channel 0's output. Ticks missed by then are one interrupt; the phase is kept. */
-static void arm(struct platform *p)
+/*
+ * Arms the timer for the next rise of channel 0's output after e ticks of its count. Ticks missed by then are one
+ * interrupt; the phase is kept. A new count passes 0, for the shortest are over before we get here.
+ */
+static void arm(struct platform *p, u64 e)
 {
 	struct pit *pit = &p->pit;
 	const struct pit_channel *c = &pit->ch[0];
-	u64 e = c->loaded ? elapsed(c) : 0;
 
 	pit->next_edge = TIMER_NEVER;
 	if (c->loaded && PERIODIC(c->mode)) {
@@ -87,7 +89,7 @@ static void fired(void *platform)
 	if (ticks() >= p->pit.next_edge) {
 		platform_irq(p, 0, false);
 		platform_irq(p, 0, true);
-		arm(p);
+		arm(p, elapsed(&p->pit.ch[0]));
 	}
 	lock_drop(&p->lock);
 }
@@ -105,7 +107,7 @@ static void load(struct platform *p, unsigned n, unsigned count)
 	c->start = ticks();
 	c->held = 0;
 	if (n == 0)
-		arm(p);
+		arm(p, 0);
 }
 
 static void write_count(struct platform *p, unsigned n, u8 val)
@@ -169,7 +171,7 @@ static void write_control(struct platform *p, u8 val)
 		c->count_latched = c->status_latched = false;
 		if (n == 0) {
 			platform_irq(p, 0, false);
-			arm(p);
+			arm(p, 0);
 		}
 	}
 }

@@ -16,6 +16,8 @@ u64 host_first_free(void);
 void host_fail_alloc(u64 nth);
 
 void host_set_now(u64 ns);
+/* How much time passes at each look at the clock; host_set_now stops it again. */
+void host_set_now_step(u64 ns);
 void host_set_cpu(unsigned cpu);
 
 /* Counters of what the code under test asked of the port. */

@@ -21,7 +21,7 @@ bool host_log_echo, host_expect_panic;
 jmp_buf host_panic_jmp;
 
 static char *arena;
-static u64 arena_bytes, first_free, now_ns, fail_at;
+static u64 arena_bytes, first_free, now_ns, now_step, fail_at;
 static __thread unsigned this_cpu;
 static char logged[1 << 16];
 static size_t logged_len;
@@ -63,7 +63,13 @@ bool port_fail_alloc(void)
 	return false;
 }
 
-void host_set_now(u64 ns) { now_ns = ns; }
+void host_set_now(u64 ns)
+{
+	now_ns = ns;
+	now_step = 0;
+}
+
+void host_set_now_step(u64 ns) { now_step = ns; }
 void host_set_cpu(unsigned cpu) { this_cpu = cpu; }
 
 void *port_virt(hpa_t pa)
@@ -74,7 +80,7 @@ void *port_virt(hpa_t pa)
 }
 
 hpa_t port_phys(const void *va) { return (hpa_t)((const char *)va - arena); }
-u64 port_now(void) { return now_ns; }
+u64 port_now(void) { return now_ns += now_step; }
 unsigned port_cpu(void) { return this_cpu; }
 void port_relax(void) { sched_yield(); }
 u64 port_irq_save(void) { return 0; }

@@ -264,6 +264,22 @@ static void pit_interrupts_by_mode(void **state)
 	pc_free(pc);
 }
 
+/* A count so short that it is over before the timer is armed for it: its interrupt was lost. */
+static void pit_counts_of_one_interrupt(void **state)
+{
+	struct pc *pc = pc_with_irq0();
+
+	for (u16 count = 1; count < 4; count++) {
+		host_set_now_step(2000);
+		sets_pit(pc, 0x30, count);
+		host_set_now(port_now());
+		assert_true(pc->q.next != TIMER_NEVER);
+		pass_ticks(pc, 4);
+		assert_int_equal(irqs(pc), 1);
+	}
+	pc_free(pc);
+}
+
 static u8 cmos(struct pc *pc, u8 reg)
 {
 	out8(pc, 0x70, reg | 0x80); /* with NMIs masked, as Linux does it */
@@ -503,6 +519,7 @@ int main(void)
 		cmocka_unit_test(pit_calibrates_the_tsc),
 		cmocka_unit_test(pit_does_not_drift),
 		cmocka_unit_test(pit_interrupts_by_mode),
+		cmocka_unit_test(pit_counts_of_one_interrupt),
 		cmocka_unit_test(rtc_tells_the_time),
 		cmocka_unit_test(rtc_is_set),
 		cmocka_unit_test(rtc_takes_nonsense),
