@@ -183,9 +183,8 @@ static void linux_initrd(void **state)
 
 	static const char big[1];
 	module[1] = (struct blob){"b.img", big, 60 * MB};
-	load_error(-ENOSPC,
-		   "vmlinuz: no room for a.img: it needs 61441 KB beside the kernel, the guest has 64 MB; "
-		   "raise its 'memory ='");
+	load_error(-ENOSPC, "vmlinuz: no room for a.img: it needs 61441 KB beside the kernel, the guest has 64 MB; "
+			    "raise its 'memory ='");
 	module[1].size = ~0ull - 3; /* wraps */
 	assert_int_equal(load_kernel(&in, &start, &error), -ENOSPC);
 }
