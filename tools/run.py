@@ -129,4 +129,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except image.ImageError as e:
+        sys.exit("cleave: %s" % e)

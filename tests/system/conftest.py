@@ -26,7 +26,7 @@ import run  # noqa: E402
 
 BUILD = image.BUILD
 CLEAVE = os.path.join(BUILD, "cleave")
-HANG = 300  # seconds after which a machine is taken for hung
+HANG = 180  # seconds after which a machine is taken for hung
 
 
 def tiny(kind="mb1"):
