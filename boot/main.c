@@ -89,13 +89,13 @@ static void report_memory(void)
 	for (unsigned i = 0; i < bootinfo.ranges; i++) {
 		const struct mem_range *r = &bootinfo.range[i];
 
-		log("memory  %012lx-%012lx %s\n", r->start, r->start + r->len - 1, kind[r->kind]);
+		log("memory: %012lx-%012lx %s\n", r->start, r->start + r->len - 1, kind[r->kind]);
 		if (r->kind == MEM_RAM || r->kind == MEM_LOADER)
 			ram_total += r->len;
 	}
-	log("memory  %lu MB of RAM\n", ram_total / MB);
+	log("memory: %lu MB of RAM\n", ram_total / MB);
 	if (bootinfo.dropped)
-		log("memory  %u ranges or modules were too many and are not used\n", bootinfo.dropped);
+		log("memory: %u ranges or modules were too many and are not used\n", bootinfo.dropped);
 }
 
 static void read_boot_info(u32 magic, hpa_t info, hpa_t load_base)
@@ -112,7 +112,7 @@ static void read_boot_info(u32 magic, hpa_t info, hpa_t load_base)
 	log("\nCleave %s: a Type-1 microhypervisor\n", CLEAVE_VERSION);
 	if (err)
 		panic("the boot loader's information is unusable: %s. Load Cleave with GRUB's multiboot2 command", why);
-	log("boot    %s, %s, by %s\n", bootinfo.firmware == FIRMWARE_UEFI ? "UEFI" : "BIOS", bootinfo.protocol,
+	log("boot: %s, %s, by %s\n", bootinfo.firmware == FIRMWARE_UEFI ? "UEFI" : "BIOS", bootinfo.protocol,
 	    bootinfo.loader[0] ? bootinfo.loader : "an unnamed loader");
 	if (bootinfo.efi_boot_services && efi_take_over(&bootinfo))
 		panic("the firmware does not let go of the machine (ExitBootServices): update it or boot in BIOS mode");
@@ -152,7 +152,7 @@ static void init_frames(void)
 	if (!table)
 		panic("no free memory for the frame table: the machine has %lu MB of RAM", ram_total / MB);
 	if (frames < wanted)
-		log("memory  above %lu GB is not used: no room for its frame table below 4 GB\n",
+		log("memory: above %lu GB is not used: no room for its frame table below 4 GB\n",
 		    frames * PAGE_SIZE / GB);
 
 	u64 bytes = ROUND_UP(frames * sizeof(struct frame), PAGE_SIZE);
@@ -263,7 +263,7 @@ static unsigned start_guests(void)
 	struct blob file;
 
 	if (find_module(file_name, sizeof(file_name) - 1, &file)) {
-		log("config  no module named guests.conf: add 'module2 /cleave/guests.conf guests.conf' to the boot menu\n");
+		log("config: no module named guests.conf: add 'module2 /cleave/guests.conf guests.conf' to the boot menu\n");
 		return 0;
 	}
 	int err = config_parse(file.data, file.size, &config);
@@ -286,18 +286,18 @@ static void end_of_the_last_guest(void)
 {
 	if (config.host.when_idle == IDLE_WAIT) {
 		hvm_poll = NULL;
-		log("host    the last guest has ended; waiting, as when-idle says\n");
+		log("host: the last guest has ended; waiting, as when-idle says\n");
 		return;
 	}
 	bool off = config.host.when_idle == IDLE_POWEROFF;
 
-	log("host    the last guest has ended; %s\n", off ? "switching off" : "restarting the machine");
+	log("host: the last guest has ended; %s\n", off ? "switching off" : "restarting the machine");
 	smp_stop_others();
 	console_drain();
 	if (!off)
 		acpi_reset(&acpi);
 	acpi_power_off(&acpi);
-	log("host    the machine cannot be switched off by software: do it by hand\n");
+	log("host: the machine cannot be switched off by software: do it by hand\n");
 	hvm_poll = NULL;
 }
 
@@ -324,7 +324,7 @@ static NORETURN void run_boot_pcpu(void)
 	if (start_guests())
 		hvm_poll = poll;
 	else
-		log("host    no guest could be started; the machine stays as it is, for the messages above to be read\n");
+		log("host: no guest could be started; the machine stays as it is, for the messages above to be read\n");
 	hvm_loop();
 }
 
