@@ -18,7 +18,6 @@ enum lock_rank {
 	LOCK_TIMERS,  /* sched/timer: one pCPU's timer queue */
 	LOCK_RUNQ,    /* sched/: one pCPU's run queue */
 	LOCK_HOSTMAP, /* mm/hostmap: the hypervisor's own table */
-	LOCK_HEAP,    /* mm/heap: the small-object lists */
 	LOCK_FRAMES,  /* mm/frames: free lists and frame states */
 	LOCK_OUTPUT,  /* guest/: whose line is open on the console */
 	LOCK_CONSOLE, /* drivers/console: sinks and ring; the last, so that anyone may log */

@@ -34,34 +34,28 @@ struct frame {
 		}; /* free block head: links, as frame numbers */
 	};
 	u16 owner;
-	u8 state;                /* enum frame_state */
-	u8 order : 7, dirty : 1; /* dirty: this chunk (see FRAMES_CHUNK) may hold somebody's data */
-	u32 count; /* a table's live entries; a free block's dirty chunks; a used frame's is its owner's */
+	u8 state; /* enum frame_state */
+	u8 order;
+	u32 count; /* a table's live entries; a used frame's is its owner's */
 };
 _Static_assert(sizeof(struct frame) == 16, "the frame table's budget is 16 bytes a frame");
 
 #define FRAME_NO_GFN (~0ul)
 /* The .order of an allocated frame that is not the first of its allocation. */
 #define FRAME_BODY 0x7f
-/* Whether a free block is scrubbed is known for each 2 MB of it, or for all of a smaller one. */
-#define FRAMES_CHUNK 9u
 
 /* table must hold n entries and be zeroed (all FRAME_RESERVED). Frames 0..n-1 become known. */
 void frames_init(struct frame *table, u64 n);
-/* Hands frames [first, first + count) to the allocator, as free and dirty. They must be reserved so far. Boot only. */
+/* Hands frames [first, first + count), in the table and reserved so far, to the allocator as free. Boot only. */
 void frames_add(mfn_t first, u64 count);
-/* Hands out [first, first+count) of free memory for good (boot modules in use, firmware). Boot only. Returns 0 or
- * -EBUSY. */
-int frames_reserve(mfn_t first, u64 count, u16 owner);
 
-/* FRAMES_ZERO: the block is all zero when returned. */
-#define FRAMES_ZERO 1u
-#define FRAMES_LOW  2u /* below 1 MB (SIPI trampoline) ... only order 0 */
-/* Allocates 2^order frames, naturally aligned. Returns 0 and *out, or -ENOMEM. Takes LOCK_FRAMES; scrubs outside it. */
+/* FRAMES_ZERO: the block is all zero when returned. FRAMES_LOW: it is below 1 MB (SIPI trampoline). */
+enum { FRAMES_ZERO = 1, FRAMES_LOW = 2 };
+/* Allocates 2^order frames, naturally aligned. Returns 0 and *out, or -ENOMEM. Takes LOCK_FRAMES; zeroes outside it. */
 int frames_alloc(unsigned order, u16 owner, unsigned flags, mfn_t *out) MUST_CHECK;
 /*
  * Frees what was allocated (all, or any naturally aligned part: the allocation is split). Wrong owner, order, alignment
- * or a double free: -EINVAL and a log line; nothing changes. A guest's frames become dirty.
+ * or a double free: -EINVAL and a log line; nothing changes.
  */
 int frames_free(mfn_t mfn, unsigned order, u16 owner);
 
@@ -69,22 +63,14 @@ int frames_free(mfn_t mfn, unsigned order, u16 owner);
  * lock. */
 struct frame *frame_of(mfn_t mfn);
 
-/* M2P: frames [mfn, mfn + n) are at [gfn, gfn + n), or nowhere. Needs their owner's lock. */
+/* M2P: frames [mfn, mfn + n) are at [gfn, gfn + n), or with FRAME_NO_GFN nowhere. Needs their owner's lock. */
 void frames_set_gfn(mfn_t mfn, u64 n, gfn_t gfn);
-void frames_clear_gfn(mfn_t mfn, u64 n);
 /* Frees all that a guest owns, tables included. Nobody may use any of it any more, TLBs included. Returns how many. */
 u64 frames_free_all(u16 owner);
 
 struct frames_stats {
-	u64 total, free, dirty;   /* frames */
-	u64 blocks[FRAME_ORDERS]; /* free blocks by order */
+	u64 total, free; /* frames */
 };
 void frames_stats(struct frames_stats *out);
-/* The largest order of which a free block exists, or -1. */
-int frames_largest(void);
-/* Scrubs one dirty free block of at most 2 MB; returns false if there is none. For idle pCPUs. */
-bool frames_scrub_one(void);
-/* Checks the whole table against the free lists; returns the number of errors and logs each. */
-u64 frames_audit(void);
 
 #endif

@@ -9,6 +9,7 @@
 #include "lib/lock.h"
 #include "lib/port.h"
 #include "mm/frames.h"
+#include "mm/heap.h"
 #include "mm/pt.h"
 
 #define IO_END     (IO_MAP + 512 * GB)
@@ -66,17 +67,6 @@ int hostmap_map(u64 va, hpa_t pa, u64 len, enum host_prot prot, enum host_cache 
 	return err;
 }
 
-int hostmap_unmap(u64 va, u64 len)
-{
-	struct pt_debt debt = PT_DEBT_NONE;
-
-	lock_take(&lock);
-	int err = pt_unmap(&pt, va, len, &debt);
-	lock_drop(&lock);
-	pt_settle(&pt, &debt);
-	return err;
-}
-
 /* A large device (a framebuffer) gets an address that lets it be mapped in 2 MB pages. */
 void *hostmap_io(hpa_t pa, u64 len, enum host_cache cache)
 {
@@ -96,14 +86,11 @@ void *hostmap_io(hpa_t pa, u64 len, enum host_cache cache)
 
 void *hostmap_stack(u64 size)
 {
-	unsigned order = size <= PAGE_SIZE ? 0 : bit_high((size - 1) >> PAGE_SHIFT) + 1;
 	u64 va = atomic_add(&stacks_next, size + PAGE_SIZE) - size;
-	mfn_t mfn;
+	void *memory = heap_alloc(size);
 
-	if (frames_alloc(order, OWNER_HOST, FRAMES_ZERO, &mfn))
-		return NULL;
-	if (hostmap_map(va, mfn_to_hpa(mfn), size, HOST_RW, HOST_WB)) {
-		(void)!frames_free(mfn, order, OWNER_HOST);
+	if (!memory || hostmap_map(va, port_phys(memory), size, HOST_RW, HOST_WB)) {
+		heap_free(memory, size);
 		return NULL;
 	}
 	return (void *)(va + size); // NOLINT(performance-no-int-to-ptr)

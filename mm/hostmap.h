@@ -28,7 +28,6 @@ enum host_cache { HOST_WB, HOST_UC, HOST_WC };
 int hostmap_init(unsigned max_order, bool nx);
 /* Maps [va, va + len) to pa. All multiples of 4 KB. Returns 0, -ENOMEM, -EEXIST. Takes LOCK_HOSTMAP. */
 int hostmap_map(u64 va, hpa_t pa, u64 len, enum host_prot prot, enum host_cache cache);
-int hostmap_unmap(u64 va, u64 len);
 /* Maps device memory or a firmware table into IO_MAP and returns its address (any alignment of pa), or NULL. */
 void *hostmap_io(hpa_t pa, u64 len, enum host_cache cache);
 /* size bytes of stack (multiple of 4 KB) with a guard page below; returns its top, or NULL. */

@@ -211,7 +211,7 @@ static void account(const struct p2m *p, gfn_t gfn, u64 n, bool add, struct pt_d
 			frames_set_gfn(e.mfn, step, GFN(PT_LISTED));
 			pt_debt_frames(debt, e.mfn, bit_high(step));
 		} else {
-			frames_clear_gfn(e.mfn, step);
+			frames_set_gfn(e.mfn, step, GFN(FRAME_NO_GFN));
 		}
 	}
 }

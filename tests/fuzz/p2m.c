@@ -10,6 +10,7 @@
 
 #include "lib/bits.h"
 #include "mm/frames.h"
+#include "tests/host/frames_audit.h"
 #include "tests/host/host.h"
 
 #define OWNER  (OWNER_GUEST + 1)

@@ -12,7 +12,6 @@
 #include "lib/port.h"
 #include "lib/print.h"
 #include "mm/frames.h"
-#include "mm/heap.h"
 #include "sched/kick.h"
 
 u64 host_flushes, host_kicks, host_kick_mask;
@@ -37,7 +36,6 @@ void host_machine(u64 bytes)
 	first_free = (frames * sizeof(struct frame) + PAGE_SIZE - 1) / PAGE_SIZE;
 	frames_init((struct frame *)arena, frames);
 	frames_add(MFN(first_free), frames - first_free);
-	heap_init();
 	fail_at = 0;
 	now_ns = 0;
 	host_flushes = host_kicks = host_kick_mask = 0;

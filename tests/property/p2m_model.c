@@ -14,6 +14,7 @@
 #include "lib/bits.h"
 #include "lib/errno.h"
 #include "mm/frames.h"
+#include "tests/host/frames_audit.h"
 #include "tests/host/host.h"
 
 #define OWNER  (OWNER_GUEST + 1)

@@ -79,12 +79,6 @@ static void nothing_is_mapped_twice(void **state)
 	assert_int_equal(hostmap_map(DIRECT_MAP, 0, 4 * MB, HOST_RW, HOST_WB), 0);
 	assert_int_equal(hostmap_map(DIRECT_MAP + 4 * MB - PAGE_SIZE, 0, 2 * PAGE_SIZE, HOST_R, HOST_WB), -EEXIST);
 	assert_raw(DIRECT_MAP + 4 * MB, 0, 2);
-	u64 flushes = host_flushes;
-	assert_int_equal(hostmap_unmap(DIRECT_MAP + 4096, 4096), 0);
-	assert_int_equal(host_flushes, flushes + 1);
-	assert_raw(DIRECT_MAP + 4096, 0, 1);
-	assert_raw(DIRECT_MAP + 8192, 0x8000000000002163, 1);
-	assert_int_equal(hostmap_map(DIRECT_MAP + 4096, 0x7000, 4096, HOST_R, HOST_WB), 0);
 }
 
 static void devices_have_their_caching_and_any_alignment(void **state)

@@ -89,7 +89,7 @@ static void lock_order_is_checked(void **state)
 
 static void foreign_drop_is_caught(void **state)
 {
-	static struct lock l = LOCK_INIT(LOCK_HEAP);
+	static struct lock l = LOCK_INIT(LOCK_FRAMES);
 
 	lock_take(&l);
 	host_set_cpu(1);

@@ -12,6 +12,7 @@
 #include "lib/errno.h"
 #include "lib/port.h"
 #include "mm/frames.h"
+#include "tests/host/frames_audit.h"
 #include "tests/host/host.h"
 
 #define OWNER OWNER_GUEST
