@@ -73,3 +73,11 @@ def test_equal_names_in_different_folders(boot):
     m.wait_off()
     done = m.reports("guest")
     assert [(d["passed"], d["failed"]) for d in done] == [("1", "0")] * 3
+
+
+def test_names_with_blanks(boot):
+    """GRUB quotes such a name; it is still the name that the config has."""
+    conf = guest("a", "my kernels/tiny one", "test=module module=data", initrd="a b/c d")
+    m = boot(conf, {"my kernels/tiny one": tiny(), "a b/c d": b"data"}, via="disk")
+    m.wait_off()
+    assert m.report("guest")["failed"] == "0"
