@@ -300,17 +300,13 @@ static void enter_kernel(struct vcpu *v, const struct start_state *s)
 
 static void report_p2m(struct guest *g)
 {
-	struct p2m_stats s;
-	u64 splits = 0;
-
-	p2m_get_stats(&g->vm.p2m, &s);
-	for (unsigned i = 0; i < SPLIT_REASONS; i++)
-		splits += s.splits[i];
-	u64 large = (s.entries[2] << ORDER_1G) + (s.entries[1] << ORDER_2M), all = large + s.entries[0];
+	const struct pt *pt = &g->vm.p2m.pt;
+	u64 large = (pt->leaves[2] << ORDER_1G) + (pt->leaves[1] << ORDER_2M), all = large + pt->leaves[0];
 	u64 permille = all ? large * 1000 / all : 0;
 
 	log("@p2m guest=%s 1g=%lu 2m=%lu 4k=%lu super=%lu.%lu tables=%lu splits=%lu merges=%lu collapses=0\n", g->name,
-	    s.entries[2], s.entries[1], s.entries[0], permille / 10, permille % 10, s.tables, splits, s.merges);
+	    pt->leaves[2], pt->leaves[1], pt->leaves[0], permille / 10, permille % 10, pt->tables, pt->splits,
+	    pt->merges);
 }
 
 static void vm_ended(struct vm *vm)

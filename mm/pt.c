@@ -305,7 +305,7 @@ int pt_map(struct pt *pt, u64 va, u64 len, struct pt_entry e, struct pt_debt *de
 
 int pt_unmap(struct pt *pt, u64 va, u64 len, struct pt_debt *debt)
 {
-	return run((struct change){.pt = pt, .op = UNMAP, .va = va}, len, debt);
+	return pt_map(pt, va, len, (struct pt_entry){0}, debt);
 }
 
 int pt_protect(struct pt *pt, u64 va, u64 len, unsigned prot, struct pt_debt *debt)

@@ -70,8 +70,7 @@ int p2m_write_rom(struct p2m *p, gpa_t gpa, const void *buf, size_t len)
 }
 
 struct cmpxchg {
-	void *old;
-	const void *new;
+	u64 old[2], new[2];
 	bool done;
 };
 
@@ -86,48 +85,32 @@ static bool cmpxchg16(void *at, u64 old[2], const u64 new[2])
 	return done;
 }
 
-#define CMPXCHG(type)                                                    \
-	do {                                                             \
-		type old_value, new_value;                               \
-		memcpy(&old_value, c->old, sizeof(type));                \
-		memcpy(&new_value, c->new, sizeof(type));                \
-		c->done = atomic_cas((type *)at, &old_value, new_value); \
-		memcpy(c->old, &old_value, sizeof(type));                \
-	} while (0)
-
 static void cmpxchg(void *at, void *arg, size_t len)
 {
 	struct cmpxchg *c = arg;
-	u64 old[2], new[2];
 
-	switch (len) {
-	case 1:
-		CMPXCHG(u8);
-		break;
-	case 2:
-		CMPXCHG(u16);
-		break;
-	case 4:
-		CMPXCHG(u32);
-		break;
-	case 8:
-		CMPXCHG(u64);
-		break;
-	default:
-		memcpy(old, c->old, sizeof(old));
-		memcpy(new, c->new, sizeof(new));
-		c->done = cmpxchg16(at, old, new);
-		memcpy(c->old, old, sizeof(old));
-	}
+	if (len == 1)
+		c->done = atomic_cas((u8 *)at, (u8 *)c->old, (u8)c->new[0]);
+	else if (len == 2)
+		c->done = atomic_cas((u16 *)at, (u16 *)c->old, (u16)c->new[0]);
+	else if (len == 4)
+		c->done = atomic_cas((u32 *)at, (u32 *)c->old, (u32)c->new[0]);
+	else if (len == 8)
+		c->done = atomic_cas((u64 *)at, c->old, c->new[0]);
+	else
+		c->done = cmpxchg16(at, c->old, c->new);
 }
 
 int p2m_cmpxchg(struct p2m *p, gpa_t gpa, void *old, const void *new, unsigned size, bool *done)
 {
-	struct cmpxchg c = {.old = old, .new = new};
+	struct cmpxchg c = {.done = false};
 
 	if (!size || size > 16 || (size & (size - 1)) || !IS_ALIGNED(gpa, size))
 		return -EINVAL;
+	memcpy(c.old, old, size);
+	memcpy(c.new, new, size);
 	int err = with_page(p, gpa, size, WRITABLE, cmpxchg, &c);
+	memcpy(old, c.old, size);
 	*done = c.done;
 	return err;
 }

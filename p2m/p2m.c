@@ -238,11 +238,6 @@ static int check_frames(const struct p2m *p, mfn_t mfn, u64 n, enum p2m_type typ
 
 int p2m_change(struct p2m *p, gfn_t gfn, u64 n, mfn_t mfn, enum p2m_type type, bool free, struct pt_debt *debt)
 {
-	static const u8 reason[P2M_TYPES] = {[P2M_RO] = SPLIT_PROTECT,
-					     [P2M_MMIO] = SPLIT_OVERLAY,
-					     [P2M_DIRECT] = SPLIT_OVERLAY,
-					     [P2M_SHARED] = SPLIT_OVERLAY,
-					     [P2M_BALLOONED] = SPLIT_BALLOON};
 	struct pt_debt freed = PT_DEBT_NONE;
 	u64 splits = p->pt.splits;
 
@@ -256,7 +251,7 @@ int p2m_change(struct p2m *p, gfn_t gfn, u64 n, mfn_t mfn, enum p2m_type type, b
 		goto uncount;
 	if (P2M_MASK(type) & P2M_OWNED)
 		frames_set_gfn(mfn, n, gfn);
-	p->stats.splits[reason[type]] += p->pt.splits - splits;
+	p->splits[type] += p->pt.splits - splits;
 	pt_merge(&p->pt, gfn_to_gpa(gfn), &freed);
 	*debt = freed;
 	return 0;
@@ -330,14 +325,4 @@ void p2m_free(struct p2m *p)
 	for (unsigned i = 0; i < p->nslots; i++)
 		free_counts(&p->slot[i]);
 	p->nslots = 0;
-}
-
-void p2m_get_stats(struct p2m *p, struct p2m_stats *out)
-{
-	lock_take(&p->lock);
-	*out = p->stats;
-	memcpy(out->entries, p->pt.leaves, sizeof(out->entries));
-	out->tables = p->pt.tables;
-	out->merges = p->pt.merges;
-	lock_drop(&p->lock);
 }

@@ -32,9 +32,7 @@ enum p2m_type {
 #define P2M_MASK(t) (1u << (t))
 #define P2M_BACKED \
 	(P2M_MASK(P2M_RAM) | P2M_MASK(P2M_RO) | P2M_MASK(P2M_DIRECT) | P2M_MASK(P2M_SHARED)) /* have an mfn */
-#define P2M_OWNED    (P2M_MASK(P2M_RAM) | P2M_MASK(P2M_RO)) /* the frame is the guest's own */
-#define P2M_READABLE P2M_BACKED
-#define P2M_WRITABLE (P2M_MASK(P2M_RAM) | P2M_MASK(P2M_DIRECT))
+#define P2M_OWNED (P2M_MASK(P2M_RAM) | P2M_MASK(P2M_RO)) /* the frame is the guest's own */
 
 struct p2m_entry {
 	mfn_t mfn; /* of this gfn, MFN_NONE if it has none */
@@ -42,8 +40,6 @@ struct p2m_entry {
 	u8 type;   /* enum p2m_type */
 };
 
-enum p2m_split_reason { SPLIT_SET, SPLIT_OVERLAY, SPLIT_BALLOON, SPLIT_PROTECT, SPLIT_DIRTY, SPLIT_REASONS };
-enum p2m_populate { POPULATE_BOOT, POPULATE_DEMAND };
 enum { P2M_READ = 1, P2M_WRITE = 2, P2M_EXEC = 4 }; /* access bits */
 enum p2m_verdict { P2M_RETRY, P2M_TO_MMIO, P2M_DENY, P2M_NOMEM };
 
@@ -61,13 +57,6 @@ struct p2m_slot {
 
 #define P2M_SLOTS 16
 
-struct p2m_stats {
-	u64 entries[3]; /* leaves that map a frame, by size: 4K, 2M, 1G */
-	u64 tables;     /* table frames */
-	u64 splits[SPLIT_REASONS], merges;
-	u64 faults[4]; /* by verdict */
-};
-
 struct p2m {
 	struct lock lock;
 	struct pt pt;
@@ -77,7 +66,9 @@ struct p2m {
 	u64 pcpus;    /* pCPUs that a flush asks: who ran a vCPU or walked the table. Atomic; bits are only ever set */
 	unsigned nslots;
 	struct p2m_slot slot[P2M_SLOTS]; /* sorted */
-	struct p2m_stats stats;          /* splits under lock, faults atomic; the rest is made by p2m_get_stats */
+	/* Statistics beside those of pt. */
+	u64 splits[P2M_TYPES]; /* by the type that was set */
+	u64 faults[4];         /* by verdict; atomic */
 };
 
 /* fmt: &pt_format_long or &pt_format_ept. max_order: 0, 9 or 18. Returns 0 or -ENOMEM. */
@@ -125,6 +116,5 @@ int p2m_cmpxchg(struct p2m *p, gpa_t gpa, void *old, const void *new, unsigned s
 
 /* Checks everything against everything; logs each error in words, returns their number. Takes the lock. */
 u64 p2m_audit(struct p2m *p);
-void p2m_get_stats(struct p2m *p, struct p2m_stats *out);
 
 #endif

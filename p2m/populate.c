@@ -94,16 +94,10 @@ int p2m_populate_on_demand(struct p2m *p, gfn_t first)
 	return err;
 }
 
-/* At first touch the guest waits for the zeroing, so a touch brings 2 MB at most. */
-static enum p2m_verdict first_touch(struct p2m *p, gfn_t gfn)
-{
-	unsigned max = ORDER_2M;
-
-	return p2m_populate_at(p, gfn, &max) ? P2M_NOMEM : P2M_RETRY;
-}
-
 static enum p2m_verdict judge(struct p2m *p, gfn_t gfn, unsigned access)
 {
+	unsigned max = ORDER_2M; /* at first touch the guest waits for the zeroing, so a touch brings no more */
+
 	switch (p2m_get(p, gfn).type) {
 	case P2M_RAM:
 		return P2M_RETRY;
@@ -114,7 +108,7 @@ static enum p2m_verdict judge(struct p2m *p, gfn_t gfn, unsigned access)
 	case P2M_SHARED:
 		return access & P2M_WRITE ? P2M_DENY : P2M_RETRY;
 	case P2M_DEMAND:
-		return first_touch(p, gfn);
+		return p2m_populate_at(p, gfn, &max) ? P2M_NOMEM : P2M_RETRY;
 	case P2M_BROKEN:
 		return P2M_DENY;
 	default: /* P2M_NONE, P2M_MMIO, P2M_BALLOONED: whatever the bus says; all ones if nobody answers */
@@ -126,6 +120,6 @@ enum p2m_verdict p2m_fault(struct p2m *p, gpa_t gpa, unsigned access)
 {
 	enum p2m_verdict v = judge(p, gpa_to_gfn(gpa), access);
 
-	atomic_add(&p->stats.faults[v], 1);
+	atomic_add(&p->faults[v], 1);
 	return v;
 }

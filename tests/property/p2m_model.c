@@ -296,7 +296,6 @@ static void do_reap(void)
 
 static void check_frames(void)
 {
-	struct p2m_stats s;
 	u64 tables = 0;
 
 	for (u64 n = 0; n < FRAMES; n++) {
@@ -310,8 +309,7 @@ static void check_frames(void)
 		if (f->owner == OWNER)
 			CHECK(f->gfn == (where[n] == UNMAPPED ? FRAME_NO_GFN : where[n]));
 	}
-	p2m_get_stats(&p2m, &s);
-	CHECK(s.tables == tables);
+	CHECK(p2m.pt.tables == tables);
 }
 
 static void check_all(void)
@@ -358,11 +356,10 @@ static void run(const struct pt_format *fmt, unsigned max_order, unsigned operat
 			check_all();
 	}
 	check_all();
-	struct p2m_stats s;
-	p2m_get_stats(&p2m, &s);
+	const struct pt *pt = &p2m.pt;
 	printf("p2m_model: %s, order %u: %u operations; 4K %llu, 2M %llu, 1G %llu, merges %llu\n", fmt->name, max_order,
-	       operations, (unsigned long long)s.entries[0], (unsigned long long)s.entries[1],
-	       (unsigned long long)s.entries[2], (unsigned long long)s.merges);
+	       operations, (unsigned long long)pt->leaves[0], (unsigned long long)pt->leaves[1],
+	       (unsigned long long)pt->leaves[2], (unsigned long long)pt->merges);
 	p2m_free(&p2m);
 	for (u64 n = 0; n < FRAMES; n++)
 		CHECK(frame_of(MFN(n))->owner != OWNER);

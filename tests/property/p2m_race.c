@@ -49,7 +49,6 @@ static void round_of(const struct pt_format *fmt, unsigned max_order)
 {
 	pthread_t thread[THREADS];
 	struct frames_stats s;
-	struct p2m_stats stats;
 
 	host_machine(32 * MB);
 	step = max_order ? 256 : 16;
@@ -58,8 +57,8 @@ static void round_of(const struct pt_format *fmt, unsigned max_order)
 		die("no memory");
 	frames_stats(&s);
 	u64 free = s.free;
-	p2m_get_stats(&p2m, &stats);
-	u64 tables = stats.tables;
+	const struct pt *pt = &p2m.pt;
+	u64 tables = pt->tables;
 
 	for (size_t i = 0; i < THREADS; i++)
 		pthread_create(&thread[i], NULL, vcpu, (void *)i);
@@ -69,8 +68,7 @@ static void round_of(const struct pt_format *fmt, unsigned max_order)
 	if (p2m_audit(&p2m) || frames_audit())
 		die("the audit is not clean");
 	frames_stats(&s);
-	p2m_get_stats(&p2m, &stats);
-	if (free - s.free != stats.entries[0] + (stats.entries[1] << ORDER_2M) + stats.tables - tables)
+	if (free - s.free != pt->leaves[0] + (pt->leaves[1] << ORDER_2M) + pt->tables - tables)
 		die("frames have leaked");
 	for (u64 gfn = 0; gfn < PAGES; gfn += step) {
 		u64 got[THREADS] = {0};

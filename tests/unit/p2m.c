@@ -27,14 +27,6 @@
 static struct p2m p2m;
 static const struct pt_format *table_format;
 
-static struct p2m_stats stats(void)
-{
-	struct p2m_stats s;
-
-	p2m_get_stats(&p2m, &s);
-	return s;
-}
-
 static struct frames_stats memory(void)
 {
 	struct frames_stats s;
@@ -129,8 +121,8 @@ static void a_pc_with_its_hole_below_1_mb_still_gets_large_pages(void **state)
 	add_slot(0xf0, 0x10, P2M_RO);
 	assert_int_equal(p2m_populate(&p2m, GFN(0xf0)), 0);
 	add_ram(0x100, 0x2000 - 0x100 + 3);
-	assert_int_equal(stats().entries[0], 0xa0 + 0x10 + 0x100 + 3);
-	assert_int_equal(stats().entries[1], 15);
+	assert_int_equal(p2m.pt.leaves[0], 0xa0 + 0x10 + 0x100 + 3);
+	assert_int_equal(p2m.pt.leaves[1], 15);
 	assert_type(0xf5, P2M_RO);
 	assert_type(0xa0, P2M_NONE);
 	assert_int_equal(p2m_get(&p2m, GFN(0x200)).order, 9);
@@ -157,19 +149,19 @@ static void a_gigabyte_is_one_page_where_all_allow_it(void **state)
 	assert_int_equal(p2m_init(&p2m, table_format, OWNER, ORDER_1G, 40), 0);
 	alias(GB, 2 * GB);
 	add_ram(BIT(18) - 512, 512 + BIT(18) + 512);
-	assert_int_equal(stats().entries[2], 1);
-	assert_int_equal(stats().entries[1], 2);
-	assert_int_equal(stats().entries[0], 0);
-	assert_int_equal(stats().tables, 4);
+	assert_int_equal(p2m.pt.leaves[2], 1);
+	assert_int_equal(p2m.pt.leaves[1], 2);
+	assert_int_equal(p2m.pt.leaves[0], 0);
+	assert_int_equal(p2m.pt.tables, 4);
 	struct p2m_entry e = p2m_get(&p2m, GFN(BIT(18) + 12345));
 	assert_int_equal(e.order, 18);
 	assert_int_equal(frame_of(e.mfn)->gfn, BIT(18) + 12345);
 	/* One page of it changes: one branch is split. */
 	assert_int_equal(p2m_set(&p2m, GFN(BIT(18) + 5), MFN_NONE, 0, P2M_MMIO), 0);
-	assert_int_equal(stats().entries[2], 0);
-	assert_int_equal(stats().entries[1], 2 + 511);
-	assert_int_equal(stats().entries[0], 511);
-	assert_int_equal(stats().splits[SPLIT_OVERLAY], 2);
+	assert_int_equal(p2m.pt.leaves[2], 0);
+	assert_int_equal(p2m.pt.leaves[1], 2 + 511);
+	assert_int_equal(p2m.pt.leaves[0], 511);
+	assert_int_equal(p2m.splits[P2M_MMIO], 2);
 	assert_clean();
 	p2m_free(&p2m);
 	host_machine(64 * MB);
@@ -188,8 +180,8 @@ static void populating_falls_back_when_large_blocks_are_gone(void **state)
 	for (unsigned i = 0; i < 3; i++)
 		assert_int_equal(frames_free(MFN(keep[i].n + (i == 2 ? 256 : 0)), i == 2 ? 8 : 9, OTHER), 0);
 	add_ram(RAM, 2 * 512 + 200);
-	assert_int_equal(stats().entries[1], 2);
-	assert_int_equal(stats().entries[0], 200);
+	assert_int_equal(p2m.pt.leaves[1], 2);
+	assert_int_equal(p2m.pt.leaves[0], 200);
 	assert_clean();
 }
 
@@ -267,13 +259,13 @@ static void an_overlay_splits_and_its_end_merges(void **state)
 	assert_int_equal(p2m_get(&p2m, GFN(RAM + 512)).order, 9);
 	assert_true(frame_of(old.mfn)->gfn == FRAME_NO_GFN);
 	assert_int_equal(*p2m_forbid(&p2m.slot[0], GFN(RAM), ORDER_2M), 1);
-	assert_int_equal(stats().splits[SPLIT_OVERLAY], 1);
+	assert_int_equal(p2m.splits[P2M_MMIO], 1);
 	assert_clean();
 	/* A large mapping is made only at zero, but the set itself is not refused. */
 	assert_int_equal(p2m_set(&p2m, GFN(RAM + 7), old.mfn, 0, P2M_RAM), 0);
 	assert_int_equal(*p2m_forbid(&p2m.slot[0], GFN(RAM), ORDER_2M), 0);
 	assert_entry(RAM + 7, old.mfn, 9, P2M_RAM);
-	assert_int_equal(stats().merges, 1);
+	assert_int_equal(p2m.pt.merges, 1);
 }
 
 /* KVM's rule, and the first of the counts: an unaligned slot forbids the large pages that it cuts. */
@@ -306,7 +298,7 @@ static void any_order_can_be_set(void **state)
 	assert_entry(RAM + 4095, MFN(b.n + 2047), 9, P2M_RAM);
 	assert_int_equal(p2m_set(&p2m, GFN(RAM + 2048), MFN_NONE, 11, P2M_BALLOONED), 0);
 	assert_entry(RAM + 4095, MFN_NONE, 9, P2M_BALLOONED);
-	assert_int_equal(stats().entries[0], 8);
+	assert_int_equal(p2m.pt.leaves[0], 8);
 }
 
 /*
@@ -395,7 +387,7 @@ static void xsa_389_a_failed_set_changes_nothing(void **state)
 	add_ram(RAM, 1024);
 	mfn_t spare = alloc(0, OWNER);
 	struct p2m_entry old = p2m_get(&p2m, GFN(RAM + 5));
-	struct p2m_stats before = stats(), after;
+	struct p2m before = p2m;
 	u64 free = memory().free;
 
 	host_fail_alloc(1);
@@ -413,10 +405,9 @@ static void xsa_389_a_failed_set_changes_nothing(void **state)
 	assert_clean();
 	assert_int_equal(p2m_set(&p2m, GFN(RAM + 9), MFN(old.mfn.n + 4), 0, P2M_RAM), 0);
 
-	after = stats();
-	assert_int_equal(after.splits[SPLIT_SET], before.splits[SPLIT_SET] + 1);
-	assert_memory_equal(before.entries, after.entries, sizeof(before.entries));
-	assert_int_equal(before.tables, after.tables);
+	assert_int_equal(p2m.splits[P2M_RAM], before.splits[P2M_RAM] + 1);
+	assert_memory_equal(p2m.pt.leaves, before.pt.leaves, sizeof(before.pt.leaves));
+	assert_int_equal(p2m.pt.tables, before.pt.tables);
 	assert_entry(RAM + 5, old.mfn, 9, P2M_RAM);
 	assert_int_equal(frame_of(old.mfn)->gfn, RAM + 5);
 	assert_true(frame_of(spare)->gfn == FRAME_NO_GFN);
@@ -489,7 +480,7 @@ static void removing_and_replacing_differ_in_who_has_the_frame(void **state)
 	/* 2 MB made of small allocations. */
 	assert_int_equal(p2m_remove(&p2m, GFN(RAM), 9), 0);
 	assert_int_equal(memory().free, free + 512 + 1 + 1);
-	assert_int_equal(stats().entries[0] + stats().entries[1], 0);
+	assert_int_equal(p2m.pt.leaves[0] + p2m.pt.leaves[1], 0);
 }
 
 /* Permissions that were taken away are flushed; those that were given are not. */
@@ -504,7 +495,7 @@ static void write_protection_is_flushed(void **state)
 	assert_int_equal(host_flushes, flushes + 1);
 	assert_int_equal(p2m_set(&p2m, GFN(RAM), e.mfn, 0, P2M_RO), 0);
 	assert_int_equal(host_flushes, flushes + 2);
-	assert_int_equal(stats().splits[SPLIT_PROTECT], 1);
+	assert_int_equal(p2m.splits[P2M_RO], 1);
 	assert_int_equal(p2m_set(&p2m, GFN(RAM + 512), MFN_NONE, 0, P2M_MMIO), 0);
 	assert_int_equal(host_flushes, flushes + 2);
 }
@@ -558,9 +549,9 @@ static void faults_get_their_verdict(void **state)
 	assert_int_equal(p2m_fault(&p2m, 0xb8000, P2M_WRITE), P2M_TO_MMIO); /* no slot */
 	assert_int_equal(p2m_fault(&p2m, BIT(40), P2M_READ), P2M_TO_MMIO);  /* beyond the width */
 	assert_int_equal(p2m_fault(&p2m, ~0ull, P2M_EXEC), P2M_DENY);
-	assert_int_equal(stats().faults[P2M_RETRY], 3 + 2 + 2 + 2);
-	assert_int_equal(stats().faults[P2M_DENY], 1 + 1 + 1 + 1 + 1 + 3 + 1);
-	assert_int_equal(stats().faults[P2M_NOMEM], 0);
+	assert_int_equal(p2m.faults[P2M_RETRY], 3 + 2 + 2 + 2);
+	assert_int_equal(p2m.faults[P2M_DENY], 1 + 1 + 1 + 1 + 1 + 3 + 1);
+	assert_int_equal(p2m.faults[P2M_NOMEM], 0);
 	assert_int_equal(p2m_set(&p2m, GFN(RAM + 9), MFN_NONE, 0, P2M_NONE), 0);
 	assert_int_equal(frames_free(host, 0, OWNER_HOST), 0);
 }
