@@ -29,6 +29,17 @@ static u64 deadline_ns(const struct lapic *l)
 	return ns > TIMER_NEVER - 1 - l->clock->start_ns ? TIMER_NEVER : l->clock->start_ns + ns;
 }
 
+static u32 count_at(const struct lapic *l, u64 now)
+{
+	u64 ns = period(l), ran = now - l->timer_start;
+
+	if (ns == 0)
+		return 0;
+	if (mode(l) == PERIODIC)
+		ran %= ns;
+	return ran < ns ? l->reg[REG_INITIAL] - (u32)(ran >> shift(l)) : 0;
+}
+
 static void deliver(struct lapic *l)
 {
 	l->tsc_deadline = 0;
@@ -59,9 +70,13 @@ static u64 next_interrupt(const struct lapic *l, u64 now)
 	return mode(l) <= PERIODIC ? count_end(l, now) : TIMER_NEVER;
 }
 
-static void arm(struct lapic *l)
+/*
+ * now: when the count was looked at or loaded. A change reads the clock once: a later look could find the count over,
+ * and nobody would be told.
+ */
+static void arm(struct lapic *l, u64 now)
 {
-	u64 now = port_now(), when = next_interrupt(l, now);
+	u64 when = next_interrupt(l, now);
 
 	if (when <= now) { /* a deadline that has passed */
 		deliver(l);
@@ -76,33 +91,39 @@ void lapic_timer_fired(void *lapic)
 
 	deliver(l);
 	if (mode(l) == PERIODIC)
-		arm(l);
+		arm(l, port_now());
 }
 
 /* Zero once it has passed, which nobody may have noticed while the LVT entry was masked. */
-u64 lapic_timer_deadline(const struct lapic *l)
+static u64 deadline_at(const struct lapic *l, u64 now)
 {
-	return l->tsc_deadline && deadline_ns(l) > port_now() ? l->tsc_deadline : 0;
+	return l->tsc_deadline && deadline_ns(l) > now ? l->tsc_deadline : 0;
 }
 
+u64 lapic_timer_deadline(const struct lapic *l) { return deadline_at(l, port_now()); }
+
 /* Before the LVT entry or the rate change: what is due, though the host timer has not run yet, is due as it was. */
-static void settle(struct lapic *l)
+static u64 settle(struct lapic *l)
 {
-	if (l->timer.when <= port_now())
+	u64 now = port_now();
+
+	if (l->timer.when <= now)
 		lapic_timer_fired(l);
+	return now;
 }
 
 /* Into and out of deadline mode the timer is disarmed (SDM vol. 3, 11.5.4.1). */
 void lapic_timer_set_lvt(struct lapic *l, u32 lvt)
 {
-	settle(l);
+	u64 now = settle(l);
+
 	if ((mode_of(lvt) == TSC_DEADLINE) != (mode(l) == TSC_DEADLINE)) {
 		l->reg[REG_INITIAL] = 0;
 		l->tsc_deadline = 0;
 	}
-	l->tsc_deadline = lapic_timer_deadline(l);
+	l->tsc_deadline = deadline_at(l, now);
 	l->reg[REG_LVT_TIMER] = lvt;
-	arm(l);
+	arm(l, now);
 }
 
 void lapic_timer_set_initial(struct lapic *l, u32 count)
@@ -111,19 +132,17 @@ void lapic_timer_set_initial(struct lapic *l, u32 count)
 		return;
 	l->reg[REG_INITIAL] = count;
 	l->timer_start = port_now();
-	arm(l);
+	arm(l, l->timer_start);
 }
 
 /* The count goes on from where it is, at the new rate. */
 void lapic_timer_set_divide(struct lapic *l, u32 divide)
 {
-	u64 counted;
+	u64 now = settle(l), counted = l->reg[REG_INITIAL] - count_at(l, now);
 
-	settle(l);
-	counted = l->reg[REG_INITIAL] - lapic_timer_count(l);
 	l->reg[REG_DIVIDE] = divide & 0xb;
-	l->timer_start = port_now() - (counted << shift(l));
-	arm(l);
+	l->timer_start = now - (counted << shift(l));
+	arm(l, now);
 }
 
 void lapic_timer_set_deadline(struct lapic *l, u64 tsc)
@@ -131,16 +150,7 @@ void lapic_timer_set_deadline(struct lapic *l, u64 tsc)
 	if (mode(l) != TSC_DEADLINE)
 		return;
 	l->tsc_deadline = tsc;
-	arm(l);
+	arm(l, port_now());
 }
 
-u32 lapic_timer_count(const struct lapic *l)
-{
-	u64 ns = period(l), ran = port_now() - l->timer_start;
-
-	if (ns == 0)
-		return 0;
-	if (mode(l) == PERIODIC)
-		ran %= ns;
-	return ran < ns ? l->reg[REG_INITIAL] - (u32)(ran >> shift(l)) : 0;
-}
+u32 lapic_timer_count(const struct lapic *l) { return count_at(l, port_now()); }

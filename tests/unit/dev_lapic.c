@@ -367,6 +367,34 @@ static void init_keeps_base_and_mode(void **state)
 	pc_free(pc);
 }
 
+/* A count that is over before it is armed for: its interrupt was lost, and a Linux without a TSC slept for ever. */
+static void no_count_is_too_short(void **state)
+{
+	struct pc *pc = pc_new();
+
+	apic_enable(pc);
+	apic_write(pc, 0, APIC_LVTT, VEC_A);
+	apic_write(pc, 0, APIC_DIVIDE, 0xb);
+	for (u32 count = 1; count < 8; count++) {
+		host_set_now_step(3);
+		apic_write(pc, 0, APIC_INITIAL, count);
+		host_set_now(port_now());
+		pc_pass(pc, 10);
+		assert_int_equal(serve(pc, 0), VEC_A);
+	}
+	for (unsigned late = 0; late < 40; late++) { /* the rate or the entry changes just as it ends */
+		apic_write(pc, 0, APIC_INITIAL, 40);
+		host_set_now(port_now() + late);
+		host_set_now_step(3);
+		apic_write(pc, 0, late & 1 ? APIC_DIVIDE : APIC_LVTT, late & 1 ? 0xb : VEC_A);
+		host_set_now(port_now());
+		pc_pass(pc, 50);
+		assert_int_equal(serve(pc, 0), VEC_A);
+		assert_int_equal(serve(pc, 0), -1);
+	}
+	pc_free(pc);
+}
+
 static void one_shot_timer(void **state)
 {
 	struct pc *pc = pc_new();
@@ -546,6 +574,7 @@ int main(void)
 		cmocka_unit_test(lowest_priority_goes_to_one),
 		cmocka_unit_test(starts_other_cpus),
 		cmocka_unit_test(init_keeps_base_and_mode),
+		cmocka_unit_test(no_count_is_too_short),
 		cmocka_unit_test(one_shot_timer),
 		cmocka_unit_test(periodic_timer_keeps_phase),
 		cmocka_unit_test(fast_periodic_timer_is_slowed),
