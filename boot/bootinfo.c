@@ -220,6 +220,20 @@ static void text(const struct window *w, u64 offset, char *dst, size_t size)
 	dst[n] = 0;
 }
 
+/* The first word. GRUB puts one that has blanks in quotes, and a \ before a quote or \ of the word's own. */
+static void cut_to_word(char *s)
+{
+	bool quoted = *s == '"';
+	char *to = s;
+
+	for (const char *from = s + quoted; *from && (quoted ? *from != '"' : *from != ' ' && *from != '\t'); from++) {
+		if (quoted && *from == '\\' && from[1])
+			from++;
+		*to++ = *from;
+	}
+	*to = 0;
+}
+
 static void add_module(struct bootinfo *b, u64 start, u64 end, const struct window *w, u64 name)
 {
 	if (end <= start || b->modules == BOOT_MODULES) {
@@ -227,14 +241,11 @@ static void add_module(struct bootinfo *b, u64 start, u64 end, const struct wind
 		return;
 	}
 	struct boot_module *m = &b->module[b->modules++];
-	char *c = m->name;
 
 	m->start = start;
 	m->len = end - start;
 	text(w, name, m->name, sizeof(m->name));
-	while (*c && *c != ' ' && *c != '\t')
-		c++;
-	*c = 0;
+	cut_to_word(m->name);
 }
 
 /* A memory map's entry: address, length, type; the same in both versions. */

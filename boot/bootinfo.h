@@ -29,7 +29,7 @@ struct mem_range {
 struct boot_module {
 	hpa_t start;
 	u64 len;
-	char name[128]; /* the module's command line, up to its first blank */
+	char name[256]; /* the module's command line, up to its first blank */
 };
 
 #define BOOT_RANGES  256

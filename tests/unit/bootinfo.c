@@ -462,6 +462,31 @@ static void mb2_string_without_end(void **state)
 
 /* --- modules by name */
 
+/* GRUB quotes an argument with blanks: the name was cut at the first of them. */
+static void module_names_with_blanks(void **state)
+{
+	static const char *const line[][2] = {{"\"web site/vm \\\"linuz\\\\\" x", "web site/vm \"linuz\\"},
+					      {"plain\"name rest", "plain\"name"},
+					      {"\"open", "open"},
+					      {"\"\\", "\\"},
+					      {"", ""}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(line); i++) {
+		mb1_base();
+		put32(MB1, 1 << 3);
+		put32(MB1 + 20, 1);
+		put32(MB1 + 24, 0xc000);
+		put32(0xc000, 0x400000);
+		put32(0xc004, 0x401234);
+		put32(0xc008, 0xd000);
+		strcpy((char *)ram + 0xd000, line[i][0]);
+		memset(&b, 0, sizeof(b));
+		bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b, &why);
+		assert_int_equal(b.modules, 1);
+		assert_string_equal(b.module[0].name, line[i][1]);
+	}
+}
+
 static void modules_by_name(void **state)
 {
 	b.modules = 4;
@@ -498,6 +523,7 @@ int main(void)
 		cmocka_unit_test_setup(mb2_basic_sizes, reset),
 		cmocka_unit_test_setup(mb2_damage_is_refused, reset),
 		cmocka_unit_test_setup(mb2_string_without_end, reset),
+		cmocka_unit_test_setup(module_names_with_blanks, reset),
 		cmocka_unit_test_setup(modules_by_name, reset),
 	};
 
