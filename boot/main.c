@@ -28,9 +28,12 @@
 
 extern char image_start[], text_start[], text_end[], rodata_start[], rodata_end[], data_start[], image_end[];
 
+#define CONFIG_NAME "guests.conf"
+
 static struct bootinfo bootinfo;
 static struct acpi acpi;
 static struct config config;
+static int config_result; /* 0, -ENOENT without a file, or config_parse's */
 static u64 ram_total;
 
 /* --- What the boot loader and the firmware say. */
@@ -48,27 +51,31 @@ static void early_pcpu(void)
 	wrmsr(MSR_GS_BASE, (u64)&pcpus[0]);
 }
 
-static void open_serial(const struct console_choice *c)
+/* A file is a boot module: of that name, or with that name at the end of its path. */
+static int find_module(const char *name, size_t len, struct blob *out)
 {
-	if (!serial_open(c->port))
-		log("console: no serial port answers at %#x\n", c->port);
+	const struct boot_module *m = bootinfo_module(&bootinfo, name, len);
+
+	if (!m)
+		return -ENOENT;
+	*out = (struct blob){.name = m->name, .data = port_virt(m->start), .size = m->len};
+	return 0;
 }
 
-/* Serial first: as the command line says, as SPCR says, or the first legacy port that answers. */
-static void open_consoles(void)
+/* Early, for it names the consoles; what is wrong with it is told when they are there. */
+static void read_config(void)
 {
-	static const u16 com[] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
-	char value[64];
+	struct blob file;
 
-	if (bootinfo_option(&bootinfo, "console", value, sizeof(value)) && !strncmp(value, "com", 3) &&
-	    value[3] >= '1' && value[3] <= '4') {
-		open_serial(&(struct console_choice){.port = com[value[3] - '1']});
-		return;
-	}
-	acpi_read(&bootinfo.acpi, read_physical, &acpi);
-	if (acpi.spcr && acpi.spcr_port.space == 1 && serial_open((u16)acpi.spcr_port.addr))
-		return;
-	serial_probe_legacy();
+	config_result = find_module(CONFIG_NAME, sizeof(CONFIG_NAME) - 1, &file);
+	if (!config_result)
+		config_result = config_parse(file.data, file.size, &config);
+}
+
+static void open_serial(u16 port)
+{
+	if (!serial_open(port))
+		log("console: no serial port answers at %#x\n", port);
 }
 
 static void open_screen(void)
@@ -80,6 +87,29 @@ static void open_screen(void)
 	/* The early tables reach 4 GB; later ones map it at the same place. */
 	if (fb->base && fb->base + (u64)fb->pitch * fb->height <= 4 * GB)
 		screen_open(fb, port_virt(fb->base));
+}
+
+/* Serial first, then the screen: as the command line says, as guests.conf says, as SPCR says, or what answers. */
+static void open_consoles(void)
+{
+	static const u16 com[] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
+	bool screen = config.host.consoles == 0;
+	char value[64];
+
+	acpi_read(&bootinfo.acpi, read_physical, &acpi);
+	if (bootinfo_option(&bootinfo, "console", value, sizeof(value)) && !strncmp(value, "com", 3) &&
+	    value[3] >= '1' && value[3] <= '4')
+		open_serial(com[value[3] - '1']);
+	else if (screen && !(acpi.spcr && acpi.spcr_port.space == 1 && serial_open((u16)acpi.spcr_port.addr)))
+		serial_probe_legacy();
+	for (unsigned i = 0; i < config.host.consoles; i++) {
+		if (config.host.console[i].kind == CONSOLE_SERIAL)
+			open_serial(config.host.console[i].port);
+		else
+			screen = true;
+	}
+	if (screen)
+		open_screen();
 }
 
 static void report_memory(void)
@@ -107,8 +137,8 @@ static void read_boot_info(u32 magic, hpa_t info, hpa_t load_base)
 	bootinfo.image_end = load_base + (u64)image_end - (u64)image_start;
 	if (bootinfo.efi_boot_services)
 		efi_survey(&bootinfo);
+	read_config();
 	open_consoles();
-	open_screen();
 	log("\nCleave %s: a Type-1 microhypervisor\n", CLEAVE_VERSION);
 	if (err)
 		panic("the boot loader's information is unusable: %s. Load Cleave with GRUB's multiboot2 command", why);
@@ -117,8 +147,6 @@ static void read_boot_info(u32 magic, hpa_t info, hpa_t load_base)
 	if (bootinfo.efi_boot_services && efi_take_over(&bootinfo))
 		panic("the firmware does not let go of the machine (ExitBootServices): update it or boot in BIOS mode");
 	bootinfo_claim(&bootinfo);
-	if (!acpi.present)
-		acpi_read(&bootinfo.acpi, read_physical, &acpi);
 }
 
 /* --- Memory. */
@@ -238,48 +266,27 @@ static void init_memory(void)
 
 /* --- Guests. */
 
-/* A file is a boot module: of that name, or with that name at the end of its path. */
-static int find_module(const char *name, size_t len, struct blob *out)
+static void report_config(void)
 {
-	const struct boot_module *m = bootinfo_module(&bootinfo, name, len);
-
-	if (!m)
-		return -ENOENT;
-	*out = (struct blob){.name = m->name, .data = port_virt(m->start), .size = m->len};
-	return 0;
-}
-
-static void apply_host_config(const struct host_config *h)
-{
-	for (unsigned i = 0; i < h->consoles; i++)
-		if (h->console[i].kind == CONSOLE_SERIAL)
-			open_serial(&h->console[i]);
-}
-
-static unsigned start_guests(void)
-{
-	static const char file_name[] = "guests.conf";
 	char text[256];
-	struct blob file;
-
-	if (find_module(file_name, sizeof(file_name) - 1, &file)) {
-		log("config: no module named guests.conf: add 'module2 /cleave/guests.conf guests.conf' to the boot menu\n");
-		return 0;
-	}
-	int err = config_parse(file.data, file.size, &config);
 
 	for (unsigned i = 0; i < MIN(config.errors, (unsigned)CONFIG_MAX_ERRORS); i++) {
-		config_error_text(&config, i, file_name, text, sizeof(text));
+		config_error_text(&config, i, CONFIG_NAME, text, sizeof(text));
 		log("%s\n", text);
 	}
 	for (unsigned i = 0; i < config.guests; i++)
 		if (config.guest[i].bad)
 			log("@end guest=%.*s reason=config detail=%s:%u\n", (int)config.guest[i].name.len,
-			    config.guest[i].name.s, file_name, config.guest[i].line);
-	if (err)
-		return 0;
-	apply_host_config(&config.host);
-	return guests_start(&config, find_module, time_tsc_khz(), time_wall());
+			    config.guest[i].name.s, CONFIG_NAME, config.guest[i].line);
+}
+
+static unsigned start_guests(void)
+{
+	if (config_result == -ENOENT)
+		log("config: no module named %s: add 'module2 /cleave/%s %s' to the boot menu\n", CONFIG_NAME,
+		    CONFIG_NAME, CONFIG_NAME);
+	report_config();
+	return config_result ? 0 : guests_start(&config, find_module, time_tsc_khz(), time_wall());
 }
 
 static void end_of_the_last_guest(void)
