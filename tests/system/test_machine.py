@@ -44,6 +44,24 @@ def test_a_processor_with_few_features(boot):
     assert m.report("guest")["failed"] == "0"
 
 
+def test_the_config_names_the_console(boot, vmlinuz, initrd):
+    """COM2 as the only console, output and input; the guest's own COM1 is there."""
+    conf = "[host]\nconsole = com2\n" + guest(kernel="vmlinuz", initrd="initrd", memory="256M",
+                                              cmdline="console=ttyS0 quiet")
+    m = boot(conf, {"vmlinuz": vmlinuz, "initrd": initrd}, extra=["-serial", "null", "-serial", "stdio"])
+    m.shell("echo typed-$((6*7))")
+    m.wait("typed-42")
+    m.shell("poweroff")
+    m.wait_off()
+
+
+def test_a_console_that_is_not_there(boot):
+    """The others named are used, and say so."""
+    m = boot("[host]\nconsole = com4, com1\n" + guest(cmdline="test=cpuid"), {"tiny": tiny()})
+    m.wait("no serial port answers at 0x2e8")
+    m.wait_off()
+
+
 FONT = os.path.join(BUILD, "font.psf")
 
 
