@@ -40,8 +40,7 @@ static enum emul_result answer(struct input *in, struct emul_fault *f)
 
 	take(in, &v, 1);
 	must(++in->accesses < 100000);
-	if (f)
-		*f = (struct emul_fault){.vector = 14, .has_error = true, .error = v};
+	*f = (struct emul_fault){.vector = 14, .has_error = true, .error = v};
 	return v == 0xff ? EMUL_FAULT : v == 0xfe ? EMUL_RETRY : v == 0xfd ? EMUL_UNKNOWN : EMUL_OK;
 }
 
@@ -104,14 +103,6 @@ static enum emul_result f_set(void *ctx, unsigned n, u64 val, struct emul_fault 
 	return answer(ctx, f);
 }
 
-static enum emul_result f_rdmsr(void *ctx, u32 msr, u64 *val, struct emul_fault *f)
-{
-	*val = msr;
-	return answer(ctx, f);
-}
-
-static enum emul_result f_wrmsr(void *ctx, u32 msr, u64 val, struct emul_fault *f) { return answer(ctx, f); }
-
 static u16 f_get_sel(void *ctx, enum seg s)
 {
 	u16 v;
@@ -135,31 +126,18 @@ static unsigned f_cpl(void *ctx)
 	return v & 3;
 }
 
-static enum emul_result f_system(void *ctx, const struct insn *in, struct emul_fault *f)
+static enum emul_result f_system(void *ctx, const struct insn *in, struct gregs *r, struct emul_fault *f)
 {
 	must(in->len > 0);
+	take(ctx, r, sizeof(*r));
 	return answer(ctx, f);
 }
 
-static enum emul_result f_get_xmm(void *ctx, unsigned n, u8 val[16])
+static void f_xmm(void *ctx, unsigned n, void *val, bool write)
 {
 	must(n < 16);
-	take(ctx, val, 16);
-	return answer(ctx, NULL);
-}
-
-static enum emul_result f_set_xmm(void *ctx, unsigned n, const u8 val[16])
-{
-	must(n < 16);
-	return answer(ctx, NULL);
-}
-
-static unsigned f_stack_size(void *ctx)
-{
-	u8 v;
-
-	take(ctx, &v, 1);
-	return v & 1 ? 4 : 2;
+	if (!write)
+		take(ctx, val, 16);
 }
 
 static const struct emul_ops ops = {
@@ -170,17 +148,11 @@ static const struct emul_ops ops = {
 	.out = f_out,
 	.read_cr = f_get,
 	.write_cr = f_set,
-	.read_dr = f_get,
-	.write_dr = f_set,
-	.read_msr = f_rdmsr,
-	.write_msr = f_wrmsr,
 	.get_sel = f_get_sel,
 	.load_seg = f_load_seg,
 	.cpl = f_cpl,
 	.system = f_system,
-	.get_xmm = f_get_xmm,
-	.set_xmm = f_set_xmm,
-	.stack_size = f_stack_size,
+	.xmm = f_xmm,
 };
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
@@ -191,7 +163,6 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	struct gregs r, before;
 	struct emul_fault fault;
 	enum emul_result res;
-	char text[64];
 	int err;
 
 	take(&input, &mode, 1);
@@ -203,7 +174,6 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	take(&input, input.mem, sizeof(input.mem));
 	err = insn_decode(bytes, n, (enum gcpu_mode)mode, &in);
 	must(in.len <= n);
-	insn_describe(&in, text, sizeof(text));
 	if (err == 0) {
 		must(in.len > 0);
 		before = r;

@@ -116,16 +116,11 @@ static enum emul_result w_load_seg(void *ctx, enum seg s, u16 sel, struct emul_f
 
 static unsigned w_cpl(void *ctx) { return 0; }
 
-static enum emul_result w_get_xmm(void *ctx, unsigned n, u8 val[16])
+static void w_xmm(void *ctx, unsigned n, void *val, bool write)
 {
-	memcpy(val, ((struct world *)ctx)->xmm[n], 16);
-	return EMUL_OK;
-}
+	u8 *xmm = ((struct world *)ctx)->xmm[n];
 
-static enum emul_result w_set_xmm(void *ctx, unsigned n, const u8 val[16])
-{
-	memcpy(((struct world *)ctx)->xmm[n], val, 16);
-	return EMUL_OK;
+	memcpy(write ? xmm : val, write ? val : xmm, 16);
 }
 
 static const struct emul_ops ops = {
@@ -135,8 +130,7 @@ static const struct emul_ops ops = {
 	.get_sel = w_get_sel,
 	.load_seg = w_load_seg,
 	.cpl = w_cpl,
-	.get_xmm = w_get_xmm,
-	.set_xmm = w_set_xmm,
+	.xmm = w_xmm,
 };
 
 /* Unicorn's side. */
@@ -232,14 +226,14 @@ static u64 make_value(void)
 
 static void make_regs(const struct insn *in, enum gcpu_mode mode, struct gregs *r)
 {
-	enum op op = emul_rows[in->op].op;
+	enum op op = in->op;
 	u64 keep = mode == MODE_64 ? ~0ull : 0xffffffff, ea;
 
 	for (unsigned i = 0; i < GREGS; i++)
 		r->r[i] = i < gprs(mode) ? make_value() & keep : 0;
 	r->r[R_SP] = mode == MODE_REAL ? below(0xff00) + 0x40 : DATA + 0x8000 + below(0x8000);
 	r->rflags = 2 | FL_IF | (rnd() & (FL_ARITH | (below(4) ? 0 : FL_DF)));
-	if (op >= OP_MOVS && op <= OP_SCAS) {
+	if (op >= OP_LODS && op <= OP_INS) {
 		r->r[R_SI] = (mode == MODE_REAL ? 0x4000 : DATA + 0x4000) + below(0x4000);
 		r->r[R_DI] = (mode == MODE_REAL ? 0x4000 : DATA + 0x4000) + below(0x4000);
 		r->r[R_CX] = below(12);
@@ -280,50 +274,49 @@ static bool odd_prefixes(const struct insn *in, const u8 *b)
 			return true;
 		fs |= (b[i] & 0xfe) == 0x64;
 	}
-	return in->osz && in->rep && emul_rows[in->op].op == OP_MOVX;
+	return in->osz && in->rep && in->op == OP_MOVX;
 }
 
 /* What is not compared. */
 static bool excluded(const struct insn *in, enum gcpu_mode mode)
 {
-	const struct opcode *row = &emul_rows[in->op];
+	const struct opcode *row = &emul_rows[in->row];
 
-	if (row->op == OP_TEST && in->has_modrm && in->map == 0 && in->opcode >= 0xf6 && (in->modrm >> 3 & 7) == 1)
+	if (in->op == OP_TEST && in->has_modrm && in->map == 0 && in->opcode >= 0xf6 && (in->modrm >> 3 & 7) == 1)
 		return true; /* Unicorn does not know the second encoding of TEST */
-	if (row->op == OP_MOV && (in->opcode & 0xfe) == 0xc6 && in->rex & 4)
+	if (in->op == OP_MOV && (in->opcode & 0xfe) == 0xc6 && in->rex & 4)
 		return true; /* Unicorn takes REX.R for a part of the opcode */
-	if (row->op == OP_NEG && in->lock)
+	if (in->op == OP_NEG && in->lock)
 		return true; /* Unicorn has the flags wrong */
-	if (row->op == OP_MOVX && mode == MODE_REAL)
+	if (in->op == OP_MOVX && mode == MODE_REAL)
 		return true; /* Unicorn has no SSE there */
-	if (row->op == OP_MOVBE || row->op == OP_POPCNT || row->op == OP_NOP)
-		return true; /* Unicorn does not know MOVBE, POPCNT with all prefixes, and all hints */
-	if ((row->op == OP_RET || row->op == OP_RETF) && in->imm >= 0x8000)
+	if (in->op == OP_NOP)
+		return true; /* Unicorn does not know all hints */
+	if ((in->op == OP_RET || in->op == OP_RETF) && in->imm >= 0x8000)
 		return true; /* Unicorn takes the count as signed */
-	if ((row->op == OP_LAHF || row->op == OP_SAHF) && in->rex)
+	if ((in->op == OP_LAHF || in->op == OP_SAHF) && in->rex)
 		return true; /* Unicorn takes AH for SPL */
-	if ((row->op == OP_SHLD || row->op == OP_SHRD) && in->opsize == 2 && (row->c == K_CL || (in->imm & 31) > 16))
+	if ((in->op == OP_SHLD || in->op == OP_SHRD) && in->opsize == 2 && (row->c == K_CL || (in->imm & 31) > 16))
 		return true; /* undefined */
 
-	if (row->flags & F_PRIV || row->op >= OP_CPUID ||
-	    (row->op >= OP_IRET && row->op <= OP_OUT && row->op != OP_LDS))
+	if (row->flags & F_PRIV || in->op >= OP_IRET)
 		return true;
-	if (row->op == OP_INS || row->op == OP_OUTS)
+	if (in->op == OP_IN || in->op == OP_OUT || in->op == OP_INS || in->op == OP_OUTS)
 		return true; /* Unicorn has no ports without hooks; the unit tests have them */
-	if (mode != MODE_REAL && (row->a == K_S || row->a == K_SO || row->op == OP_LDS || row->op == OP_JMPF ||
-				  row->op == OP_CALLF || row->op == OP_RETF || row->b == K_S))
+	if (mode != MODE_REAL && (row->a == K_S || row->a == K_SO || in->op == OP_LDS || in->op == OP_JMPF ||
+				  in->op == OP_CALLF || in->op == OP_RETF || row->b == K_S))
 		return true; /* there are no descriptors */
 	return false;
 }
 
 static u64 undefined_flags(const struct insn *in, const struct gregs *r)
 {
-	const struct opcode *row = &emul_rows[in->op];
-	bool cl = row->c == K_CL || (row->b == K_SH && in->opcode >= 0xd2);
+	const struct opcode *row = &emul_rows[in->row];
+	bool cl = row->c == K_CL || row->b == K_CL;
 	u64 count = (cl ? r->r[R_CX] : in->imm) & (in->opsize == 8 ? 63 : 31);
 	u64 shift = (count == 0 ? 0 : FL_AF) | (count <= 1 ? 0 : FL_OF) | (count >= in->opsize * 8u ? FL_CF : 0);
 
-	switch ((enum op)row->op) {
+	switch ((enum op)in->op) {
 	case OP_AND:
 	case OP_OR:
 	case OP_XOR:
@@ -336,6 +329,7 @@ static u64 undefined_flags(const struct insn *in, const struct gregs *r)
 		return count == 1 ? 0 : FL_OF;
 	case OP_SHL:
 	case OP_SHR:
+	case OP_SAL:
 	case OP_SAR:
 	case OP_SHLD:
 	case OP_SHRD:
@@ -351,17 +345,10 @@ static u64 undefined_flags(const struct insn *in, const struct gregs *r)
 	case OP_MUL:
 	case OP_IMUL:
 	case OP_IMUL2:
-	case OP_IMUL3:
 		return FL_SF | FL_ZF | FL_AF | FL_PF;
 	case OP_DIV:
 	case OP_IDIV:
 		return FL_ARITH;
-	case OP_DAA:
-	case OP_DAS:
-		return FL_OF;
-	case OP_AAM:
-	case OP_AAD:
-		return FL_OF | FL_AF | FL_CF;
 	default:
 		return 0;
 	}
@@ -370,13 +357,10 @@ static u64 undefined_flags(const struct insn *in, const struct gregs *r)
 static void report(const struct insn *in, const u8 *b, const char *what, u64 mine, u64 theirs,
 		   const struct gregs *before)
 {
-	char text[160];
-
-	insn_describe(in, text, sizeof(text));
 	fprintf(stderr, "mode %u, %s: mine %llx, unicorn %llx:", in->mode, what, (long long)mine, (long long)theirs);
 	for (unsigned i = 0; i < in->len; i++)
 		fprintf(stderr, " %02x", b[i]);
-	fprintf(stderr, "\n  %s\n ", text);
+	fprintf(stderr, "\n ");
 	for (unsigned i = 0; i < gprs((enum gcpu_mode)in->mode); i++)
 		fprintf(stderr, " %llx", (long long)before->r[i]);
 	fprintf(stderr, " fl %llx\n", (long long)before->rflags);
@@ -481,7 +465,7 @@ static bool run_one(uc_engine *uc, struct world *w, u32 code, unsigned *compared
 			return true;
 	}
 	uc_ctl_remove_cache(uc, code, code + SLOT);
-	err = uc_emu_start(uc, code, code + in.len, 0, in.rep && emul_rows[in.op].op >= OP_MOVS ? 0 : 1);
+	err = uc_emu_start(uc, code, code + in.len, 0, in.rep && in.op >= OP_LODS ? 0 : 1);
 	++*compared;
 	if (res != EMUL_OK) {
 		u64 rip = 0; /* Unicorn at times swallows the exception, but not the instruction */

@@ -50,13 +50,11 @@ static void make_bytes(u8 *b, size_t n, enum gcpu_mode mode)
 static void report(const u8 *b, enum gcpu_mode mode, const char *what, const struct insn *in,
 		   const ZydisDecodedInstruction *z)
 {
-	char text[160];
-
-	insn_describe(in, text, sizeof(text));
 	fprintf(stderr, "mode %d, %s:", mode, what);
 	for (int i = 0; i < 15; i++)
 		fprintf(stderr, " %02x", b[i]);
-	fprintf(stderr, "\n  %s len %u\n", text, in->len);
+	fprintf(stderr, "\n  map %u opcode %02x len %u operand %u address %u\n", in->map, in->opcode, in->len,
+		in->opsize, in->adsize);
 	if (z)
 		fprintf(stderr, "  zydis: %s len %u operand %u address %u\n", ZydisMnemonicGetString(z->mnemonic),
 			z->length, z->operand_width, z->address_width);

@@ -5,7 +5,7 @@
 static void flag(u64 *fl, u64 mask, bool set) { *fl = set ? *fl | mask : *fl & ~mask; }
 static bool top_bit(u64 v, unsigned size) { return v >> (8 * size - 1) & 1; }
 
-void alu_szp(u64 res, unsigned size, u64 *fl)
+static void alu_szp(u64 res, unsigned size, u64 *fl)
 {
 	flag(fl, FL_ZF, res == 0);
 	flag(fl, FL_SF, top_bit(res, size));
@@ -68,7 +68,7 @@ u64 alu(enum op op, u64 a, u64 b, unsigned size, u64 *fl)
 /* One bit a step: each of the nine operations differs only in which way it goes and which bit comes in. */
 u64 alu_shift(enum op op, u64 a, u64 b, unsigned count, unsigned size, u64 *fl)
 {
-	bool left = op == OP_ROL || op == OP_RCL || op == OP_SHL || op == OP_SHLD;
+	bool left = !((op - OP_ROL) & 1);
 	unsigned high = 8 * size - 1;
 	bool in, out, old_top = false;
 
@@ -109,34 +109,18 @@ u64 alu_mul(bool sign, u64 a, u64 b, unsigned size, u64 *hi, u64 *fl)
 	return lo;
 }
 
-/* n / d where the quotient fits in 64 bits: C has no such division, and the image has no library for a wider one. */
-static u64 divide(unsigned __int128 n, u64 d, u64 *rem)
-{
-	u64 quot;
-
-	__asm__("divq %4" : "=a"(quot), "=d"(*rem) : "0"((u64)n), "1"((u64)(n >> 64)), "r"(d) : "cc");
-	return quot;
-}
-
 bool alu_div(bool sign, u64 hi, u64 lo, u64 d, unsigned size, u64 *quot, u64 *rem)
 {
-	unsigned __int128 n = (unsigned __int128)hi << (8 * size) | lo;
-	bool neg_n = sign && top_bit(hi, size), neg_d = sign && top_bit(d, size);
-	u64 limit = mask_of(size);
+	u64 n = hi << (8 * size) | lo;
+	s64 sn = sext(n, 2 * size), sd = sext(d, size);
 
-	if (neg_n)
-		n = (((unsigned __int128)~hi & mask_of(size)) << (8 * size) | (~lo & mask_of(size))) + 1;
-	if (neg_d)
-		d = -d & mask_of(size);
-	if (sign)
-		limit = (limit >> 1) + (neg_n != neg_d);
-	if (n >> 64 >= d)
+	if (d == 0 || (sign && n == 1ul << 63 && sd == -1)) /* what C leaves undefined */
 		return false;
-	*quot = divide(n, d, rem);
-	if (*quot > limit)
+	*quot = sign ? (u64)(sn / sd) : n / d;
+	*rem = (sign ? (u64)(sn % sd) : n % d) & mask_of(size);
+	if (*quot != (sign ? (u64)sext(*quot, size) : *quot & mask_of(size)))
 		return false;
-	*quot = (neg_n != neg_d ? -*quot : *quot) & mask_of(size);
-	*rem = (neg_n ? -*rem : *rem) & mask_of(size);
+	*quot &= mask_of(size);
 	return true;
 }
 

@@ -35,9 +35,9 @@ struct insn {
 	u8 opsize; /* operand size in bytes: 1, 2, 4, 8 */
 	u8 adsize; /* address size in bytes: 2, 4, 8 */
 	u8 mode;   /* enum gcpu_mode it was decoded for */
-	u8 map;    /* opcode map: 0 = one byte, 1 = 0F, 2 = 0F 38, 3 = 0F 3A */
+	u8 map;    /* opcode map: 0 = one byte, 1 = 0F */
 	u8 opcode;
-	u8 modrm, sib;
+	u8 modrm;
 	u8 rex; /* 0 or 0x40..0x4f */
 	u8 rep; /* 0, 0xf2 or 0xf3 */
 	u8 seg; /* segment of the memory operand, overrides applied: enum seg */
@@ -47,9 +47,9 @@ struct insn {
 	u8 base, index, scale;
 	u8 msize; /* bytes that the memory operand has; 0: none, or only its address matters */
 	s64 disp;
-	u64 imm;  /* sign- or zero-extended as the instruction says */
-	u64 imm2; /* second immediate (ENTER, far pointers' selector) */
-	u16 op;   /* index into the decoder's operation table */
+	u64 imm; /* sign- or zero-extended as the instruction says; a far pointer's selector, ENTER's level above */
+	u16 row; /* index into the decoder's table */
+	u8 op;   /* enum op */
 };
 
 #define EMUL_NOREG 0xff
@@ -58,9 +58,6 @@ struct insn {
 /* Returns 0; -EAGAIN when more bytes are needed than n (n < 15); -EINVAL for an encoding that is #UD or longer than 15;
  * -ENOSYS for a valid encoding that the emulator does not know. */
 int insn_decode(const u8 *bytes, size_t n, enum gcpu_mode mode, struct insn *out);
-
-/* Writes the instruction's bytes-independent description (mnemonic and operands' kinds) for reports. */
-void insn_describe(const struct insn *in, char *buf, size_t size);
 
 /* The linear-or-segmented memory operand's offset within its segment (registers only, before the segment base). */
 u64 insn_ea(const struct insn *in, const struct gregs *r);
@@ -97,30 +94,20 @@ struct emul_ops {
 				    bool *done, struct emul_fault *f);
 	enum emul_result (*in)(void *ctx, u16 port, unsigned size, u32 *val, struct emul_fault *f);
 	enum emul_result (*out)(void *ctx, u16 port, unsigned size, u32 val, struct emul_fault *f);
-	/* Control and debug registers, MSRs, and loading of segment registers with all checks of the mode. */
+	/* Control registers, and loading of segment registers with all checks of the mode. */
 	enum emul_result (*read_cr)(void *ctx, unsigned n, u64 *val, struct emul_fault *f);
 	enum emul_result (*write_cr)(void *ctx, unsigned n, u64 val, struct emul_fault *f);
-	enum emul_result (*read_dr)(void *ctx, unsigned n, u64 *val, struct emul_fault *f);
-	enum emul_result (*write_dr)(void *ctx, unsigned n, u64 val, struct emul_fault *f);
-	enum emul_result (*read_msr)(void *ctx, u32 msr, u64 *val, struct emul_fault *f);
-	enum emul_result (*write_msr)(void *ctx, u32 msr, u64 val, struct emul_fault *f);
 	u16 (*get_sel)(void *ctx, enum seg s);
 	enum emul_result (*load_seg)(void *ctx, enum seg s, u16 sel, struct emul_fault *f);
 	unsigned (*cpl)(void *ctx);
 	/*
-	 * What concerns the whole vCPU, told apart by insn: CPUID, HLT, RDTSC, RDPMC, INVD, WBINVD, INVLPG, SGDT, SIDT,
-	 * LGDT, LIDT, and INT1, INT3, INT n, INTO (taken), IRET outside real mode; or EMUL_UNKNOWN. It sees and may
-	 * change the registers that insn_exec was given, with rip still on the instruction. On EMUL_OK insn_exec moves
-	 * rip past it, except for the INTs and IRET, which set rip themselves; on anything else it takes the changes
-	 * back.
+	 * What concerns the whole vCPU, told apart by insn: CPUID, HLT, RDTSC, RDPMC, RDMSR, WRMSR, INVD, WBINVD,
+	 * INVLPG, SGDT, SIDT, LGDT, LIDT, INT3, INT n, and IRET outside real mode; or EMUL_UNKNOWN. It works on a copy
+	 * of the registers, with rip on the next instruction, that counts only if it returns EMUL_OK.
 	 */
-	enum emul_result (*system)(void *ctx, const struct insn *in, struct emul_fault *f);
-	/* XMM register access for MOVDQA/MOVDQU/MOVUPS/MOVAPS/MOVNTDQ/MOVQ/MOVD/MOVNTI to and from MMIO. */
-	enum emul_result (*get_xmm)(void *ctx, unsigned n, u8 val[16]);
-	enum emul_result (*set_xmm)(void *ctx, unsigned n, const u8 val[16]);
-	/* Bytes of the stack pointer that pushes and pops use: 4 or 2 by SS.B (not asked in 64-bit mode). NULL: as the
-	 * mode says. */
-	unsigned (*stack_size)(void *ctx);
+	enum emul_result (*system)(void *ctx, const struct insn *in, struct gregs *r, struct emul_fault *f);
+	/* Reads or writes an xmm register, for moves to and from MMIO. */
+	void (*xmm)(void *ctx, unsigned n, void *val, bool write);
 };
 
 /*

@@ -12,11 +12,8 @@
 /* A LOCKed instruction is tried so often before the guest is asked to come again. */
 #define LOCK_TRIES 64
 
-static const struct {
-	enum emul_result (*exec)(struct ex *e);
-	enum access access;
-} handlers[OPS] = {
-#define X(name, handler, access) [OP_##name] = {x_##handler, access},
+const struct operation emul_operations[OPS] = {
+#define X(name, handler, access) [OP_##name] = {x_##handler, A_##access},
 	EMUL_OPS(X)
 #undef X
 };
@@ -40,16 +37,14 @@ u64 reg_get(const struct ex *e, unsigned n, unsigned size)
 	return e->r.r[n] & mask_of(size);
 }
 
-void reg_set(struct ex *e, unsigned n, u64 v, unsigned size)
+enum emul_result reg_set(struct ex *e, unsigned n, u64 v, unsigned size)
 {
 	u64 mask = size == 4 ? ~0ul : mask_of(size);
-	unsigned shift = 0;
+	unsigned shift = high_byte(e, n, size) ? 8 : 0;
+	u64 *r = &e->r.r[shift ? n - 4 : n];
 
-	if (high_byte(e, n, size)) {
-		n -= 4;
-		shift = 8;
-	}
-	e->r.r[n] = (e->r.r[n] & ~(mask << shift)) | (v & mask_of(size)) << shift;
+	*r = (*r & ~(mask << shift)) | (v & mask_of(size)) << shift;
+	return EMUL_OK;
 }
 
 enum emul_result emul_read(struct ex *e, enum seg s, u64 off, u64 *v, unsigned size, enum emul_access a)
@@ -64,74 +59,60 @@ enum emul_result emul_write(struct ex *e, enum seg s, u64 off, u64 v, unsigned s
 }
 
 /* The number of the general register that the operand is, or -1. */
-static int operand_reg(const struct insn *in, enum kind k)
+static int operand_reg(const struct insn *in, unsigned k)
 {
-	switch (k) {
-	case K_G:
+	if (k > K_NONE && k <= K_RM_LAST)
+		return in->has_mem ? -1 : (int)rm_of_modrm(in);
+	if (k == K_G)
 		return (int)reg_of_modrm(in);
-	case K_Z:
+	if (k == K_Z)
 		return (in->opcode & 7) | (in->rex & 1) << 3;
-	case K_A:
-	case K_AH:
-		return R_AX;
-	case K_CL:
-		return R_CX;
-	case K_DX:
-		return R_DX;
-	case K_SH:
-		return in->opcode >= 0xd2 ? R_CX : -1;
-	default:
-		return k > K_NONE && k <= K_RM_LAST && !in->has_mem ? (int)rm_of_modrm(in) : -1;
-	}
+	if (k == K_CL || k == K_DX)
+		return k == K_CL ? R_CX : R_DX;
+	return k == K_A || k == K_AH ? R_AX : -1;
 }
 
-static enum seg operand_seg(const struct insn *in, enum kind k)
+static enum seg operand_seg(const struct insn *in, unsigned k)
 {
 	return (enum seg)((k == K_S ? in->modrm : in->opcode) >> 3 & 7);
 }
 
-enum emul_result operand_load(struct ex *e, enum kind k, u64 *v, enum emul_access a)
+enum emul_result operand_load(struct ex *e, unsigned k, u64 *v, enum emul_access a)
 {
 	const struct insn *in = e->in;
 	unsigned size = emul_operand_size(in, k);
 	int reg = operand_reg(in, k);
 
-	*v = 0;
 	if (reg >= 0)
 		*v = reg_get(e, (unsigned)reg, size);
 	else if (k == K_C)
 		return e->ops->read_cr(e->ctx, reg_of_modrm(in), v, e->fault);
-	else if (k == K_D)
-		return e->ops->read_dr(e->ctx, reg_of_modrm(in), v, e->fault);
 	else if (k == K_S || k == K_SO)
 		*v = e->ops->get_sel(e->ctx, operand_seg(in, k));
 	else if (k == K_MA)
 		*v = e->ea;
 	else if (k == K_J8 || k == K_JZ)
 		*v = e->r.rip + in->imm;
-	else if (k == K_SH || k >= K_IB)
+	else if (k >= K_1)
 		*v = in->imm & mask_of(size);
-	else if (k != K_NONE && k != K_MP)
+	else if (k != K_NONE)
 		return emul_read(e, (enum seg)in->seg, e->ea, v, size, a);
 	return EMUL_OK;
 }
 
-enum emul_result operand_store(struct ex *e, enum kind k, u64 v)
+enum emul_result operand_store(struct ex *e, unsigned k, u64 v)
 {
 	const struct insn *in = e->in;
 	unsigned size = emul_operand_size(in, k);
 	int reg = operand_reg(in, k);
 
+	if (reg >= 0)
+		return reg_set(e, (unsigned)reg, v, size);
 	if (k == K_C)
 		return e->ops->write_cr(e->ctx, reg_of_modrm(in), v, e->fault);
-	if (k == K_D)
-		return e->ops->write_dr(e->ctx, reg_of_modrm(in), v, e->fault);
 	if (k == K_S || k == K_SO)
 		return e->ops->load_seg(e->ctx, operand_seg(in, k), (u16)v, e->fault);
-	if (reg < 0)
-		return emul_write(e, (enum seg)in->seg, e->ea, v, size);
-	reg_set(e, (unsigned)reg, v, size);
-	return EMUL_OK;
+	return emul_write(e, (enum seg)in->seg, e->ea, v, size);
 }
 
 /* A bit offset in a register reaches beyond the operand that ModRM names, to either side. */
@@ -139,21 +120,22 @@ static void move_to_bit(struct ex *e)
 {
 	unsigned size = e->in->opsize;
 
-	if (e->row->op >= OP_BT && e->row->op <= OP_BTC && e->row->b == K_G && e->in->has_mem)
+	if (e->op >= OP_BT && e->op <= OP_BTC && e->row->b == K_G && e->in->has_mem)
 		e->ea = (e->ea + (u64)(sext(e->src, size) >> 3 & -(s64)size)) & mask_of(e->in->adsize);
 }
 
 static enum emul_result load_operands(struct ex *e, enum access access)
 {
-	enum emul_result res;
+	enum emul_result res = EMUL_OK;
 
-	if (access == A_NONE)
-		return EMUL_OK;
-	res = operand_load(e, e->row->b, &e->src, EMUL_READ);
+	if (access & A_RW)
+		res = operand_load(e, e->row->b, &e->src, EMUL_READ);
+	if (res == EMUL_OK)
+		res = operand_load(e, e->row->c, &e->aux, EMUL_READ); /* never memory */
 	if (res != EMUL_OK || !(access & A_R))
 		return res;
 	move_to_bit(e);
-	return operand_load(e, e->row->a, &e->dst, access == A_RW ? EMUL_RMW : EMUL_READ);
+	return operand_load(e, e->row->a, &e->dst, access & A_W ? EMUL_RMW : EMUL_READ);
 }
 
 /* The store of an atomic read-modify-write: EMUL_AGAIN, with the new value in *old, if memory is not *old any more. */
@@ -169,30 +151,30 @@ static enum emul_result store_atomic(struct ex *e, u64 *old)
 enum emul_result insn_exec(const struct insn *in, struct gregs *r, const struct emul_ops *ops, void *ctx,
 			   struct emul_fault *fault)
 {
-	const struct opcode *row = &emul_rows[in->op];
-	enum access access = handlers[row->op].access;
-	struct ex e = {.in = in, .row = row, .ops = ops, .ctx = ctx, .fault = fault, .orig = r, .r = *r};
-	bool atomic = access == A_RW && in->has_mem && (in->lock || row->op == OP_XCHG);
+	const struct opcode *row = &emul_rows[in->row];
+	const struct operation *op = &emul_operations[in->op];
+	struct ex e = {.in = in, .row = row, .op = in->op, .ops = ops, .ctx = ctx, .fault = fault, .orig = r, .r = *r};
+	bool atomic = op->access == A_RWL && in->has_mem && (in->lock || in->op == OP_XCHG || in->op == OP_CMPXCHG);
 	enum emul_result res;
 	u64 old;
 
-	if (!handlers[row->op].exec)
+	if (!op->exec)
 		return EMUL_UNKNOWN;
 	if (row->flags & F_PRIV && ops->cpl(ctx))
 		return emul_raise(&e, VEC_GP);
 	e.r.rip = (r->rip + in->len) & mask_of(in->mode == MODE_64 ? 8 : 4);
 	e.r.rflags &= ~(u64)FL_RF;
 	e.ea = insn_ea(in, r);
-	if (row->flags & F_ALIGN && in->has_mem && e.ea & (in->msize - 1u))
+	if (row->flags & F_ALIGN && in->has_mem && in->rep != 0xf3 && e.ea & (in->msize - 1u))
 		return emul_raise(&e, VEC_GP); /* segment bases are multiples of 16 wherever xmm moves are used */
-	res = load_operands(&e, access);
+	res = load_operands(&e, op->access);
 	old = e.dst;
 	for (unsigned i = 0; res == EMUL_OK || (res == EMUL_AGAIN && i < LOCK_TRIES); i++) {
 		struct ex now = e;
 
 		now.dst = old;
-		res = handlers[row->op].exec(&now);
-		if (res == EMUL_OK && access & A_W)
+		res = op->exec(&now);
+		if (res == EMUL_OK && op->access & A_W)
 			res = atomic ? store_atomic(&now, &old) : operand_store(&now, row->a, now.dst);
 		if (res == EMUL_OK)
 			*r = now.r;

@@ -15,134 +15,111 @@
 
 #include "arch/x86/emul/emul.h"
 
-/* What happens to the first operand: read, written, or the handler does all of it itself. */
-enum access { A_NONE, A_R = 1, A_W = 2, A_RW = 3 };
+/* What happens to the first operand: read, written, or the handler does all of it. L: in memory it may be LOCKed. */
+enum access { A_NONE, A_R = 1, A_W = 2, A_RW = 3, A_L = 4, A_RWL = 7 };
 
-/* Every operation: its name, its handler x_..., the access to its first operand. */
+/*
+ * Every operation: its name, its handler x_..., the access to its first operand. Order matters within ADD..CMP and
+ * ROL..SAR (as encoded; odd ones shift right), and LODS..INS (those to CMPS use SI, those from MOVS use DI).
+ */
 /* clang-format off */
 #define EMUL_OPS(X) \
-	X(ADD, alu, A_RW) X(OR, alu, A_RW) X(ADC, alu, A_RW) X(SBB, alu, A_RW) X(AND, alu, A_RW) X(SUB, alu, A_RW) \
-	X(XOR, alu, A_RW) X(CMP, alu, A_R) X(TEST, alu, A_R) X(INC, alu, A_RW) X(DEC, alu, A_RW) X(NEG, alu, A_RW) \
-	X(NOT, alu, A_RW) X(ROL, shift, A_RW) X(ROR, shift, A_RW) X(RCL, shift, A_RW) X(RCR, shift, A_RW) \
-	X(SHL, shift, A_RW) X(SHR, shift, A_RW) X(SAR, shift, A_RW) X(SHLD, shift, A_RW) X(SHRD, shift, A_RW) \
-	X(BT, bit, A_R) X(BTS, bit, A_RW) X(BTR, bit, A_RW) X(BTC, bit, A_RW) \
-	X(BSF, scan, A_R) X(BSR, scan, A_R) X(POPCNT, scan, A_R) \
-	X(MUL, mul, A_R) X(IMUL, mul, A_R) X(IMUL2, imul2, A_RW) X(IMUL3, imul2, A_W) X(DIV, div, A_R) X(IDIV, div, A_R) \
-	X(DAA, decimal, A_NONE) X(DAS, decimal, A_NONE) X(AAM, aam, A_NONE) X(AAD, aad, A_NONE) \
-	X(MOV, mov, A_W) X(LEA, mov, A_W) X(MOVSX, movsx, A_W) X(MOVBE, swap, A_W) X(BSWAP, swap, A_W) \
-	X(CMOV, cmov, A_RW) X(SET, set, A_W) X(CWD, cwd, A_NONE) X(LAHF, lahf, A_NONE) X(SAHF, sahf, A_NONE) \
-	X(XCHG, xchg, A_RW) X(XADD, xadd, A_RW) X(CMPXCHG, cmpxchg, A_NONE) X(CMPXCHG2, cmpxchg2, A_NONE) \
-	X(XLAT, xlat, A_NONE) X(MOVX, movx, A_NONE) X(NOP, nop, A_NONE) X(FLAG, flag, A_NONE) \
-	X(PUSH, push, A_R) X(POP, pop, A_W) X(PUSHA, pusha, A_NONE) X(POPA, popa, A_NONE) \
-	X(PUSHF, pushf, A_NONE) X(POPF, popf, A_NONE) X(ENTER, enter, A_NONE) X(LEAVE, leave, A_NONE) \
-	X(JMP, jmp, A_R) X(JCC, jcc, A_R) X(LOOP, loop, A_R) X(CALL, call, A_R) X(RET, ret, A_NONE) \
-	X(JMPF, jmpf, A_NONE) X(CALLF, callf, A_NONE) X(RETF, retf, A_NONE) X(IRET, iret, A_NONE) X(LDS, lds, A_W) \
-	X(SLDT, sldt, A_W) X(LLDT, lldt, A_R) X(SMSW, smsw, A_W) X(LMSW, lmsw, A_R) X(CLTS, clts, A_NONE) \
-	X(RDMSR, rdmsr, A_NONE) X(WRMSR, wrmsr, A_NONE) X(IN, in, A_W) X(OUT, out, A_R) \
-	X(MOVS, string, A_NONE) X(CMPS, string, A_NONE) X(STOS, string, A_NONE) X(LODS, string, A_NONE) \
-	X(SCAS, string, A_NONE) X(INS, string, A_NONE) X(OUTS, string, A_NONE) \
-	X(CPUID, system, A_NONE) X(HLT, system, A_NONE) X(RDTSC, system, A_NONE) X(RDPMC, system, A_NONE) \
-	X(INVD, system, A_NONE) X(WBINVD, system, A_NONE) X(INVLPG, system, A_NONE) \
-	X(SGDT, system, A_NONE) X(SIDT, system, A_NONE) X(LGDT, system, A_NONE) X(LIDT, system, A_NONE) \
-	X(INT1, system, A_NONE) X(INT3, system, A_NONE) X(INT, system, A_NONE) X(INTO, into, A_NONE)
+	X(ADD, alu, RWL) X(OR, alu, RWL) X(ADC, alu, RWL) X(SBB, alu, RWL) X(AND, alu, RWL) X(SUB, alu, RWL) \
+	X(XOR, alu, RWL) X(CMP, alu, R) X(TEST, alu, R) X(INC, alu, RWL) X(DEC, alu, RWL) X(NOT, alu, RWL) X(NEG, alu, RWL) \
+	X(ROL, shift, RW) X(ROR, shift, RW) X(RCL, shift, RW) X(RCR, shift, RW) X(SHL, shift, RW) X(SHR, shift, RW) \
+	X(SAL, shift, RW) X(SAR, shift, RW) X(SHLD, shift, RW) X(SHRD, shift, RW) \
+	X(BT, bit, R) X(BTS, bit, RWL) X(BTR, bit, RWL) X(BTC, bit, RWL) X(BSF, scan, R) X(BSR, scan, R) \
+	X(MUL, mul, R) X(IMUL, mul, R) X(IMUL2, imul2, RW) X(DIV, div, R) X(IDIV, div, R) \
+	X(MOV, mov, W) X(MOVSX, movsx, W) X(BSWAP, bswap, W) X(CMOV, cmov, RW) X(SET, set, W) X(CWD, cwd, NONE) \
+	X(LAHF, lahf, NONE) X(SAHF, sahf, NONE) X(XCHG, xchg, RWL) X(XADD, xchg, RWL) X(CMPXCHG, cmpxchg, RWL) \
+	X(CMPXCHG2, cmpxchg2, L) X(XLAT, xlat, NONE) X(MOVX, movx, NONE) X(NOP, nop, NONE) X(CMC, cmc, NONE) \
+	X(FLAG, flag, NONE) X(PUSH, push, R) X(POP, pop, W) X(PUSHA, pusha, NONE) X(POPA, popa, NONE) \
+	X(PUSHF, pushf, NONE) X(POPF, popf, NONE) X(ENTER, enter, NONE) X(LEAVE, leave, NONE) X(JMP, jmp, R) X(JCC, jcc, R) \
+	X(LOOP, loop, R) X(JCXZ, jcxz, R) X(CALL, call, R) X(RET, ret, NONE) X(JMPF, jmpf, R) X(CALLF, callf, R) \
+	X(RETF, retf, NONE) X(LDS, lds, W) X(IN, in, W) X(OUT, out, R) X(LODS, string, NONE) X(OUTS, string, NONE) \
+	X(MOVS, string, NONE) X(CMPS, string, NONE) X(STOS, string, NONE) X(SCAS, string, NONE) X(INS, string, NONE) \
+	X(IRET, iret, NONE) X(SMSW, smsw, W) X(LMSW, lmsw, R) X(CLTS, clts, NONE) X(SYSTEM, system, NONE)
 /* clang-format on */
 
-enum op {
-	OP_UNKNOWN, /* valid somewhere, but not known here: -ENOSYS */
-	OP_UD,      /* #UD: -EINVAL */
+/* OP_UNKNOWN is valid somewhere, but not known here (-ENOSYS), OP_UD is not (-EINVAL). */
 #define X(name, handler, access) OP_##name,
-	EMUL_OPS(X)
+enum op { OP_UNKNOWN, OP_UD, EMUL_OPS(X) OPS };
 #undef X
-		OPS,
-};
 
-/* Operand kinds. Sizes are the operand size where not said. The first group comes from ModRM.rm. */
-enum kind {
-	K_NONE,
-	K_E,  /* r/m */
-	K_EB, /* r/m, 8 bits */
-	K_EW, /* r/m, 16 bits */
-	K_ED, /* r/m, 32 bits */
-	K_ES, /* register, or 16 bits of memory */
-	K_M,  /* memory only */
-	K_MA, /* memory only: the address is what matters */
-	K_MP, /* memory only: offset, then a 16-bit selector */
-	K_M2, /* memory only: twice the operand size */
-	K_R,  /* register whatever ModRM.mod says */
-	K_EA, /* r/m that is not accessed */
-	K_W,  /* xmm register or 16 bytes of memory */
-	K_WQ, /* xmm register or 8 bytes of memory */
-	K_WD, /* xmm register or 4 bytes of memory */
-	K_RM_LAST = K_WD,
-	K_G, /* ModRM.reg */
-	K_S, /* segment register in ModRM.reg */
-	K_C, /* control register in ModRM.reg */
-	K_D, /* debug register in ModRM.reg */
-	K_V, /* xmm register in ModRM.reg */
-	K_MODRM_LAST = K_V,
-	K_Z,   /* register in the opcode's low bits */
-	K_A,   /* accumulator */
-	K_AH,  /* its lower half */
-	K_SH,  /* shift count: an immediate, 1 or CL, as the opcode says */
-	K_CL,  /* shift count of SHLD and SHRD */
-	K_DX,  /* port */
-	K_SO,  /* the segment register that the opcode's bits 5:3 name */
-	K_O,   /* memory at an absolute offset */
-	K_IB,  /* 8-bit immediate, sign-extended */
-	K_IBU, /* 8-bit immediate, zero-extended */
-	K_IW,  /* 16-bit immediate, zero-extended */
-	K_IZ,  /* immediate of operand size but at most 32 bits, sign-extended */
-	K_IV,  /* immediate of operand size */
-	K_J8,  /* 8-bit displacement from the next instruction */
-	K_JZ,  /* the same of operand size but at most 32 bits */
-	K_AP,  /* far pointer */
-};
+/*
+ * Operand kinds; sizes are the operand size where not said. Those to RM_LAST come from ModRM.rm:
+ *     E   r/m; with 8, 16 or 32 bits: EB, EW, ED; ES: register, or 16 bits of memory; R: register whatever ModRM.mod
+ * says M   memory only; MA: its address is what matters; MP: offset, then a 16-bit selector; M2: twice the operand size
+ *     W   xmm register or 16 bytes of memory; WQ: 8 bytes; WP: 16, but 4 with F3 and 8 with F2
+ * and those to MODRM_LAST from ModRM.reg:
+ *     G   general, S segment, C control, V xmm register
+ * The others:
+ *     Z   register in the opcode's low bits; A accumulator, AH its lower half; CL; DX
+ *     SO  segment register that the opcode's bits 5:3 name
+ *     O   memory at an absolute offset
+ *     1   the number 1; IB, IZ: sign-extended immediate of 8 bits, of operand size but at most 32 bits
+ *     IBU, IW  zero-extended immediate of 8, 16 bits; IE: 16 and 8 bits (ENTER); IV: of operand size
+ *     J8, JZ   branch target, relative to the next instruction
+ *     AP  far pointer: offset, then a 16-bit selector
+ */
+enum kind { K_NONE, K_E, K_EB, K_EW, K_ED, K_ES, K_EA, K_R, K_M, K_MA, K_MP, K_M2, K_W, K_WQ, K_WP, K_RM_LAST = K_WP };
+enum { K_G = K_RM_LAST + 1, K_S, K_C, K_V, K_MODRM_LAST = K_V, K_Z, K_A, K_AH, K_CL, K_DX, K_SO, K_O };
+enum { K_1 = K_O + 1, K_IB, K_IBU, K_IW, K_IE, K_IZ, K_IV, K_J8, K_JZ, K_AP, KINDS };
 
-enum {
-	F_BYTE = 1 << 0,   /* operand size 1 */
-	F_W = 1 << 1,      /* operand size 1 if the opcode is even */
-	F_D64 = 1 << 2,    /* 64-bit mode: operand size 8 unless 66 */
-	F_F64 = 1 << 3,    /* 64-bit mode: operand size 8; vendors differ on what 66 does */
-	F_NATIVE = 1 << 4, /* operand size 8 in 64-bit mode, else 4 */
-	F_DQ = 1 << 5,     /* operand size 8 with REX.W, else 4 */
-	F_MAX4 = 1 << 6,   /* operand size 4 at most */
-	F_NO64 = 1 << 7,   /* #UD in 64-bit mode */
-	F_ONLY64 = 1 << 8, /* another instruction elsewhere */
-	F_NOREAL = 1 << 9, /* #UD in real mode */
-	F_NOW = 1 << 10,   /* vendors differ on what REX.W does */
-	F_REGEXT =
-		1 << 11, /* the register form is another instruction, not known here; with F_NO64, 64-bit mode's too */
-	F_LOCKS = 1 << 12, /* LOCK allowed if the first operand is memory */
-	F_GROUP = 1 << 13, /* ModRM.reg selects the row of group op */
-	F_PFX = 1 << 14,   /* none, 66, F3, F2 selects the row of group op */
-	F_PRIV = 1 << 15,  /* #GP unless CPL is 0 */
-	F_FLOW = 1 << 16,  /* ops->system sets rip itself */
-	F_ALIGN = 1 << 17, /* #GP unless memory is aligned to its size */
-};
+/*
+ * Flags of a row. Operand size:
+ *     BYTE, DQ  1; 8 with REX.W, else 4
+ *     W         1 if the opcode is even
+ *     D64, F64  in 64-bit mode 8, unless 66; 8, and vendors differ on what 66 does
+ *     NATIVE    8 in 64-bit mode, else 4
+ *     MAX4      4 at most
+ * Which row:
+ *     GROUP     the row of group op that ModRM.reg selects
+ *     REG       ModRM.reg is added to op
+ *     PN, P6, P3  only without mandatory prefix, with 66, with F3; none of them: with any prefix
+ * Conditions:
+ *     NO64, ONLY64  #UD in 64-bit mode; another instruction elsewhere
+ *     NOW       vendors differ on what REX.W does
+ *     REGEXT    the register form is another instruction, not known here; with NO64, 64-bit mode's too
+ *     PRIV      #GP unless CPL is 0
+ *     ALIGN     #GP unless memory is aligned to its size, except with F3
+ */
+enum { F_BYTE = 1, F_DQ = 2, F_W = 4, F_D64 = 8, F_F64 = 0x10, F_NATIVE = 0x20, F_MAX4 = 0x40 };
+enum { F_GROUP = 0x80, F_REG = 0x100, F_PN = 0x200, F_P6 = 0x400, F_P3 = 0x800, F_PFX = F_PN | F_P6 | F_P3 };
+enum { F_NO64 = 0x1000, F_ONLY64 = 0x2000, F_NOW = 0x4000, F_REGEXT = 0x8000, F_PRIV = 0x10000, F_ALIGN = 0x20000 };
 
 /* A row of the decode table. */
 struct opcode {
-	u8 op;      /* enum op; with F_GROUP or F_PFX the number of a group */
+	u8 op;      /* enum op; with F_GROUP the number of a group */
 	u8 a, b, c; /* enum kind; a is the destination */
 	u32 flags;
 };
 
 extern const struct opcode emul_rows[];
 
+struct ex;
+struct operation {
+	enum emul_result (*exec)(struct ex *e);
+	enum access access;
+};
+
+extern const struct operation emul_operations[OPS];
+
 /* Bytes of an operand of this kind; 0 where it has no bytes to access. */
-unsigned emul_operand_size(const struct insn *in, enum kind k);
+unsigned emul_operand_size(const struct insn *in, unsigned k);
 
 /* One execution. Handlers work on the copy of the registers, which insn_exec commits if all went well. */
 struct ex {
 	const struct insn *in;
 	const struct opcode *row;
+	enum op op;
 	const struct emul_ops *ops;
 	void *ctx;
 	struct emul_fault *fault;
 	struct gregs *orig; /* the caller's registers, rip on the instruction */
 	struct gregs r;     /* the copy, rip past the instruction */
 	u64 ea;             /* offset of the memory operand */
-	u64 dst, src;       /* values of the first two operands, zero-extended */
+	u64 dst, src, aux;  /* values of the three operands, zero-extended */
 };
 
 #define X(name, handler, access) enum emul_result x_##handler(struct ex *e);
@@ -155,21 +132,34 @@ enum { FL_ID = 0x200000, FL_ARITH = FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_O
 
 enum { VEC_DE = 0, VEC_GP = 13 };
 
+/* Results of handlers that cannot fail: the first operand's new value; flags. */
+static inline enum emul_result result(struct ex *e, u64 v)
+{
+	e->dst = v;
+	return EMUL_OK;
+}
+
+static inline enum emul_result set_flags(struct ex *e, u64 mask, u64 v)
+{
+	e->r.rflags = (e->r.rflags & ~mask) | (v & mask);
+	return EMUL_OK;
+}
+
 static inline u64 mask_of(unsigned size) { return ~0ul >> (64 - 8 * size); }
 static inline s64 sext(u64 v, unsigned size) { return (s64)(v << (64 - 8 * size)) >> (64 - 8 * size); }
 
 /* Reads or writes a register; byte registers 4..7 are AH..BH unless rex. 32-bit writes clear the upper half. */
 u64 reg_get(const struct ex *e, unsigned n, unsigned size);
-void reg_set(struct ex *e, unsigned n, u64 v, unsigned size);
-unsigned reg_of_modrm(const struct insn *in); /* ModRM.reg with its REX bit */
-unsigned rm_of_modrm(const struct insn *in);  /* ModRM.rm with its REX bit */
+enum emul_result reg_set(struct ex *e, unsigned n, u64 v, unsigned size); /* EMUL_OK, for handlers to end with */
+unsigned reg_of_modrm(const struct insn *in);                             /* ModRM.reg with its REX bit */
+unsigned rm_of_modrm(const struct insn *in);                              /* ModRM.rm with its REX bit */
 
 /* Memory of 1..8 bytes as a number. */
 enum emul_result emul_read(struct ex *e, enum seg s, u64 off, u64 *v, unsigned size, enum emul_access a);
 enum emul_result emul_write(struct ex *e, enum seg s, u64 off, u64 v, unsigned size);
 
-enum emul_result operand_load(struct ex *e, enum kind k, u64 *v, enum emul_access a);
-enum emul_result operand_store(struct ex *e, enum kind k, u64 v);
+enum emul_result operand_load(struct ex *e, unsigned k, u64 *v, enum emul_access a);
+enum emul_result operand_store(struct ex *e, unsigned k, u64 v);
 enum emul_result emul_raise(struct ex *e, u8 vector); /* with error code 0 where the vector has one */
 
 /* Arithmetic. Operands are zero-extended from size bytes, results too; *fl is rflags, of which only what the
@@ -178,8 +168,7 @@ u64 alu(enum op op, u64 a, u64 b, unsigned size, u64 *fl);
 u64 alu_shift(enum op op, u64 a, u64 b, unsigned count, unsigned size, u64 *fl); /* b: SHLD and SHRD shift it in */
 u64 alu_mul(bool sign, u64 a, u64 b, unsigned size, u64 *hi, u64 *fl);
 /* hi:lo / d; false where the result is not defined (#DE). */
-bool alu_div(bool sign, u64 hi, u64 lo, u64 d, unsigned size, u64 *quot, u64 *rem);
-void alu_szp(u64 res, unsigned size, u64 *fl); /* sets SF, ZF and PF */
+bool alu_div(bool sign, u64 hi, u64 lo, u64 d, unsigned size, u64 *quot, u64 *rem); /* size 4 at most */
 bool alu_cond(unsigned cc, u64 fl);
 
 #endif

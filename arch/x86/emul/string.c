@@ -31,63 +31,43 @@ static enum emul_result ins(struct ex *e, u64 di)
 	return res == EMUL_OK ? emul_write(e, SEG_ES, di, in, size) : res;
 }
 
-/* The memory side of one iteration. */
-static enum emul_result move_element(struct ex *e, u64 si, u64 di)
-{
-	enum seg seg = (enum seg)e->in->seg;
-	unsigned size = e->in->opsize;
-	enum op op = e->row->op;
-	u64 a = reg_get(e, R_AX, size), b = 0;
-	enum emul_result res = EMUL_OK;
-
-	if (op == OP_MOVS || op == OP_CMPS || op == OP_LODS || op == OP_OUTS)
-		res = emul_read(e, seg, si, &a, size, EMUL_READ);
-	if (res == EMUL_OK && (op == OP_CMPS || op == OP_SCAS))
-		res = emul_read(e, SEG_ES, di, &b, size, EMUL_READ);
-	if (res != EMUL_OK)
-		return res;
-	switch (op) {
-	case OP_MOVS:
-	case OP_STOS:
-		return emul_write(e, SEG_ES, di, a, size);
-	case OP_LODS:
-		reg_set(e, R_AX, a, size);
-		return EMUL_OK;
-	case OP_INS:
-		return ins(e, di);
-	case OP_OUTS:
-		return e->ops->out(e->ctx, port(e), size, (u32)a, e->fault);
-	default:
-		alu(OP_CMP, a, b, size, &e->r.rflags);
-		return EMUL_OK;
-	}
-}
+static bool compares(const struct ex *e) { return e->op == OP_CMPS || e->op == OP_SCAS; }
 
 /* One iteration: all of it, or nothing. */
 static enum emul_result iterate(struct ex *e)
 {
-	unsigned adsize = e->in->adsize;
-	u64 si = reg_get(e, R_SI, adsize), di = reg_get(e, R_DI, adsize);
-	u64 step = e->r.rflags & FL_DF ? -(u64)e->in->opsize : e->in->opsize;
-	enum op op = e->row->op;
-	enum emul_result res = move_element(e, si, di);
+	unsigned size = e->in->opsize, adsize = e->in->adsize;
+	u64 si = reg_get(e, R_SI, adsize), di = reg_get(e, R_DI, adsize),
+	    step = e->r.rflags & FL_DF ? -(u64)size : size;
+	bool from_si = e->op <= OP_CMPS, to_di = e->op >= OP_MOVS;
+	u64 a = reg_get(e, R_AX, size), b = 0;
+	enum emul_result res = EMUL_OK;
 
+	if (from_si)
+		res = emul_read(e, (enum seg)e->in->seg, si, &a, size, EMUL_READ);
+	if (res == EMUL_OK && compares(e))
+		res = emul_read(e, SEG_ES, di, &b, size, EMUL_READ);
 	if (res != EMUL_OK)
 		return res;
-	if (op != OP_STOS && op != OP_SCAS && op != OP_INS)
+	if (e->op == OP_LODS)
+		reg_set(e, R_AX, a, size);
+	else if (e->op == OP_INS)
+		res = ins(e, di);
+	else if (e->op == OP_OUTS)
+		res = e->ops->out(e->ctx, port(e), size, (u32)a, e->fault);
+	else if (compares(e))
+		alu(OP_CMP, a, b, size, &e->r.rflags);
+	else
+		res = emul_write(e, SEG_ES, di, a, size);
+	if (res == EMUL_OK && from_si)
 		reg_set(e, R_SI, si + step, adsize);
-	if (op != OP_LODS && op != OP_OUTS)
+	if (res == EMUL_OK && to_di)
 		reg_set(e, R_DI, di + step, adsize);
-	return EMUL_OK;
+	return res;
 }
 
 /* Whether CMPS or SCAS ends its repetition: REPE at the first difference, REPNE at the first match. */
-static bool found(const struct ex *e)
-{
-	enum op op = e->row->op;
-
-	return (op == OP_CMPS || op == OP_SCAS) && !(e->r.rflags & FL_ZF) == (e->in->rep == 0xf3);
-}
+static bool found(const struct ex *e) { return compares(e) && !(e->r.rflags & FL_ZF) == (e->in->rep == 0xf3); }
 
 /* What is done stays done: the registers are those of the completed iterations whatever ends the batch. */
 enum emul_result x_string(struct ex *e)

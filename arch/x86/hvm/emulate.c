@@ -364,20 +364,6 @@ static enum emul_result op_write_cr(void *ctx, unsigned n, u64 val, struct emul_
 	return gp_if(guest_write_cr(((struct emu *)ctx)->v, n, val), f);
 }
 
-/* Debug registers are the guest's own: accesses to them never exit. */
-static enum emul_result op_read_dr(void *ctx, unsigned n, u64 *val, struct emul_fault *f) { return EMUL_UNKNOWN; }
-static enum emul_result op_write_dr(void *ctx, unsigned n, u64 val, struct emul_fault *f) { return EMUL_UNKNOWN; }
-
-static enum emul_result op_read_msr(void *ctx, u32 msr, u64 *val, struct emul_fault *f)
-{
-	return gp_if(guest_rdmsr(((struct emu *)ctx)->v, msr, val), f);
-}
-
-static enum emul_result op_write_msr(void *ctx, u32 msr, u64 val, struct emul_fault *f)
-{
-	return gp_if(guest_wrmsr(((struct emu *)ctx)->v, msr, val), f);
-}
-
 static u16 op_get_sel(void *ctx, enum seg s)
 {
 	struct segment seg;
@@ -410,13 +396,13 @@ static unsigned op_cpl(void *ctx) { return vcpu_cpl(((struct emu *)ctx)->v); }
 #define INSN_CPUID  (INSN_2B | 0xa2)
 
 /* Instructions for the whole vCPU that an exit may name without their length. The others never exit. */
-static enum emul_result op_system(void *ctx, const struct insn *in, struct emul_fault *f)
+static enum emul_result op_system(void *ctx, const struct insn *in, struct gregs *regs, struct emul_fault *f)
 {
 	struct vcpu *v = ((struct emu *)ctx)->v;
-	u64 *r = v->regs.r;
+	u64 *r = regs->r;
 	u32 out[4];
 
-	switch (in->map > 1 ? -1 : in->map << 8 | in->opcode) {
+	switch (in->map << 8 | in->opcode) {
 	case INSN_CPUID:
 		guest_cpuid(v, (u32)r[R_AX], (u32)r[R_CX], out);
 		r[R_AX] = out[0];
@@ -435,17 +421,7 @@ static enum emul_result op_system(void *ctx, const struct insn *in, struct emul_
 	}
 }
 
-static enum emul_result op_get_xmm(void *ctx, unsigned n, u8 val[16])
-{
-	hvm->xmm(((struct emu *)ctx)->v, n, val, false);
-	return EMUL_OK;
-}
-
-static enum emul_result op_set_xmm(void *ctx, unsigned n, const u8 val[16])
-{
-	hvm->xmm(((struct emu *)ctx)->v, n, (void *)val, true);
-	return EMUL_OK;
-}
+static void op_xmm(void *ctx, unsigned n, void *val, bool write) { hvm->xmm(((struct emu *)ctx)->v, n, val, write); }
 
 static const struct emul_ops emu_ops = {
 	.read = op_read,
@@ -455,16 +431,11 @@ static const struct emul_ops emu_ops = {
 	.out = op_out,
 	.read_cr = op_read_cr,
 	.write_cr = op_write_cr,
-	.read_dr = op_read_dr,
-	.write_dr = op_write_dr,
-	.read_msr = op_read_msr,
-	.write_msr = op_write_msr,
 	.get_sel = op_get_sel,
 	.load_seg = op_load_seg,
 	.cpl = op_cpl,
 	.system = op_system,
-	.get_xmm = op_get_xmm,
-	.set_xmm = op_set_xmm,
+	.xmm = op_xmm,
 };
 
 /* --- The instruction. */
