@@ -8,7 +8,7 @@
 static void kick(struct lapic *l) { l->platform->ops->kick(l->platform->ctx, l->vcpu); }
 
 /* TMR before IRR: whoever sees the request sees its kind. Nobody is kicked for a request that is pending already. */
-static bool accept(struct lapic *l, u8 vector, bool level)
+bool lapic_post(struct lapic *l, u8 vector, bool level)
 {
 	u64 bit = BIT(vector % 64);
 
@@ -22,18 +22,6 @@ static bool accept(struct lapic *l, u8 vector, bool level)
 	if (!(atomic_or(&l->irr[vector / 64], bit) & bit))
 		kick(l);
 	return true;
-}
-
-void lapic_post(struct lapic *l, u8 vector, bool level) { accept(l, vector, level); }
-
-/* An INIT undoes a SIPI that came before it. */
-static void post_init(struct lapic *l)
-{
-	u32 old = atomic_load(&l->events);
-
-	while (!atomic_cas(&l->events, &old, (old & ~LAPIC_EV_SIPI) | LAPIC_EV_INIT))
-		;
-	kick(l);
 }
 
 static void post_event(struct lapic *l, u32 event)
@@ -56,13 +44,13 @@ static bool deliver(struct lapic *l, const struct apic_msg *m)
 	switch (m->delivery) {
 	case APIC_FIXED:
 	case APIC_LOWEST:
-		return accept(l, m->vector, m->level);
+		return lapic_post(l, m->vector, m->level);
 	case APIC_NMI:
 		post_event(l, LAPIC_EV_NMI);
 		return true;
-	case APIC_INIT:
-		if (!m->level || m->assert) /* the deassertion is a relic of the 82489DX */
-			post_init(l);
+	case APIC_INIT: /* undoes a SIPI that came before it */
+		atomic_and(&l->events, ~(u32)LAPIC_EV_SIPI);
+		post_event(l, LAPIC_EV_INIT);
 		return true;
 	case APIC_STARTUP:
 		atomic_store(&l->sipi_vector, m->vector);
@@ -104,30 +92,23 @@ static bool matches(const struct lapic *l, const struct lapic *src, const struct
 }
 
 /* Among those a lowest-priority message names, the one whose task priority is lowest takes it. */
-static unsigned send_lowest(struct platform *p, const struct lapic *src, const struct apic_msg *m)
+bool lapic_send(struct platform *p, const struct lapic *src, const struct apic_msg *m)
 {
 	struct lapic *best = NULL;
-
-	for (unsigned i = 0; i < p->vcpus; i++) {
-		struct lapic *l = p->lapic[i];
-
-		if (matches(l, src, m) && (atomic_load_relaxed(&l->reg[REG_SVR]) & SVR_ENABLE) &&
-		    (!best || atomic_load_relaxed(&l->reg[REG_TPR]) < atomic_load_relaxed(&best->reg[REG_TPR])))
-			best = l;
-	}
-	return best && deliver(best, m);
-}
-
-unsigned lapic_send(struct platform *p, const struct lapic *src, const struct apic_msg *m)
-{
-	unsigned taken = 0;
+	bool taken = false;
 
 	if (m->shorthand == APIC_DEST && !m->logical && m->dest < p->vcpus)
 		return deliver(p->lapic[m->dest], m);
-	if (m->delivery == APIC_LOWEST)
-		return send_lowest(p, src, m);
-	for (unsigned i = 0; i < p->vcpus; i++)
-		if (matches(p->lapic[i], src, m))
-			taken += deliver(p->lapic[i], m);
-	return taken;
+	for (unsigned i = 0; i < p->vcpus; i++) {
+		struct lapic *l = p->lapic[i];
+
+		if (!matches(l, src, m))
+			continue;
+		if (m->delivery != APIC_LOWEST)
+			taken |= deliver(l, m);
+		else if ((atomic_load_relaxed(&l->reg[REG_SVR]) & SVR_ENABLE) &&
+			 (!best || atomic_load_relaxed(&l->reg[REG_TPR]) < atomic_load_relaxed(&best->reg[REG_TPR])))
+			best = l;
+	}
+	return best ? deliver(best, m) : taken;
 }

@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "devices/bus.h"
 
-#include "lib/errno.h"
+#include "lib/assert.h"
 #include "lib/string.h"
-
-#define PORTS 0x10000ul
-
-void bus_init(struct bus *b) { memset(b, 0, sizeof(*b)); }
 
 static bool sorts_before(const struct bus_region *r, u8 space, u64 start)
 {
@@ -35,26 +31,19 @@ static void set_hints(struct bus *b)
 	}
 }
 
-int bus_add(struct bus *b, const struct bus_region *r)
+void bus_add(struct bus *b, struct bus_region r)
 {
 	unsigned i = 0;
-	u64 last = r->start + r->len - 1;
 
-	if (r->len == 0 || last < r->start || (r->space == BUS_PIO && last >= PORTS))
-		return -EINVAL;
-	if (b->n == BUS_REGIONS)
-		return -ENOSPC;
-	while (i < b->n && sorts_before(&b->region[i], r->space, r->start))
+	ASSERT(b->n < BUS_REGIONS);
+	while (i < b->n && sorts_before(&b->region[i], r.space, r.start))
 		i++;
-	if (i > 0 && contains(&b->region[i - 1], r->space, r->start))
-		return -EEXIST;
-	if (i < b->n && b->region[i].space == r->space && b->region[i].start <= last)
-		return -EEXIST;
-	memmove(&b->region[i + 1], &b->region[i], (b->n - i) * sizeof(b->region[0]));
-	b->region[i] = *r;
+	ASSERT(i == 0 || !contains(&b->region[i - 1], r.space, r.start));
+	ASSERT(i == b->n || !contains(&r, b->region[i].space, b->region[i].start));
+	memmove(&b->region[i + 1], &b->region[i], (b->n - i) * sizeof(r));
+	b->region[i] = r;
 	b->n++;
 	set_hints(b);
-	return 0;
 }
 
 int bus_find(const struct bus *b, enum bus_space space, u64 addr)

@@ -29,25 +29,24 @@ struct bus_region {
 	u8 space; /* enum bus_space */
 	u8 width; /* the widest access it takes, 1, 2, 4 or 8: wider ones come in pieces, lowest address first */
 	u64 start, len;
-	const char *name;
 	bus_fn fn;
 	void *dev;
 };
 
 #define BUS_REGIONS 48
 
+/* All zero it is empty. */
 struct bus {
 	unsigned n;
 	struct bus_region region[BUS_REGIONS]; /* sorted by space and start; the index is the P2M's device index */
 	u8 port_hint[256];                     /* for port >> 8: first region that may contain it */
 };
 
-void bus_init(struct bus *b);
 /*
- * Adds a copy of r. Returns 0, -EINVAL (empty or wrapping range, or ports over 65535), -EEXIST (overlap) or -ENOSPC.
- * Only before the guest's first instruction; moves the indices of regions that sort behind the new one.
+ * Adds r, for which there must be room, and which must not overlap others. Only before the guest's first instruction;
+ * moves the indices of regions that sort behind the new one.
  */
-int bus_add(struct bus *b, const struct bus_region *r);
+void bus_add(struct bus *b, struct bus_region r);
 /* The index of the region that contains addr, or -1. */
 int bus_find(const struct bus *b, enum bus_space space, u64 addr);
 /*

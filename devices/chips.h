@@ -12,12 +12,9 @@ u8 pic_ack(struct platform *p);         /* INTA */
 
 void ioapic_init(struct platform *p);
 void ioapic_line(struct platform *p, unsigned pin, bool level);
-void ioapic_eoi(struct platform *p, u8 vector);
 
 void pit_init(struct platform *p, struct timerq *q);
 void rtc_init(struct platform *p, struct timerq *q, u64 epoch);
-bool uart_input(struct platform *p, u8 c);
-void pm_power_button(struct platform *p);
 
 /* Accesses; the platform is what the bus knows as their device. */
 void pic_io(void *platform, struct bus_op *op);

@@ -25,12 +25,11 @@ static bool send(struct platform *p, u64 e)
 		.delivery = delivery(e),
 		.logical = e & REDIR_LOGICAL,
 		.level = is_level(e),
-		.assert = true,
 	};
 
 	if (!m.logical && m.dest == 0xff)
 		m.dest = APIC_BROADCAST;
-	return lapic_send(p, NULL, &m) > 0;
+	return lapic_send(p, NULL, &m);
 }
 
 /* A level-triggered input that is high is sent once, and again after its EOI. */
@@ -55,8 +54,9 @@ void ioapic_line(struct platform *p, unsigned pin, bool level)
 		send(p, e);
 }
 
-void ioapic_eoi(struct platform *p, u8 vector)
+void platform_eoi(struct platform *p, u8 vector)
 {
+	lock_take(&p->lock);
 	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
 		u64 *e = &p->ioapic.redir[pin];
 
@@ -65,6 +65,7 @@ void ioapic_eoi(struct platform *p, u8 vector)
 			send_level(p, pin);
 		}
 	}
+	lock_drop(&p->lock);
 }
 
 static u32 read_register(const struct ioapic *io)

@@ -12,28 +12,18 @@
 #include "devices/platform.h"
 #include "lib/bits.h"
 #include "lib/errno.h"
+#include "lib/port.h"
 #include "lib/string.h"
 
-#define SVR_WRITABLE    0x3ffu
-#define ESR_SEND_VECTOR 0x20u
-#define ESR_REGISTER    0x80u
+enum { ICR_STATUS = 0x1000, ICR_LEVEL = 0x8000, ICR_ASSERT = 0x4000, ICR_LOGICAL = 0x800 };
 
 #define ICR_RESERVED 0xfff32000u /* faults in x2APIC mode, is not kept in xAPIC mode */
-#define ICR_STATUS   0x1000u
-#define ICR_LEVEL    0x8000u
-#define ICR_ASSERT   0x4000u
-#define ICR_LOGICAL  0x800u
 
-/* Bitmaps of registers that can be read, in both modes and in xAPIC mode only. */
-#define READ_BOTH                                                                                      \
+/* The registers that can be read in x2APIC mode; all others fault. */
+#define READABLE                                                                                       \
 	(BIT(REG_ID) | BIT(REG_VERSION) | BIT(REG_TPR) | BIT(REG_PPR) | BIT(REG_LDR) | BIT(REG_SVR) |  \
 	 BITS(REG_IRR + 7, REG_ISR) | BIT(REG_ESR) | BIT(REG_ICR) | BITS(REG_CURRENT, REG_LVT_TIMER) | \
 	 BIT(REG_DIVIDE))
-#define READ_XAPIC (BIT(REG_APR) | BIT(REG_RRD) | BIT(REG_DFR) | BIT(REG_ICR_HI))
-
-#define LVT_COUNT (REG_LVT_ERROR - REG_LVT_TIMER + 1)
-
-static const u32 lvt_writable[LVT_COUNT] = {0x700ff, 0x107ff, 0x107ff, 0x1a7ff, 0x1a7ff, 0x100ff};
 
 static bool in_x2apic(const struct lapic *l) { return l->base & LAPIC_BASE_X2APIC; }
 
@@ -98,13 +88,6 @@ static void eoi(struct lapic *l)
 		platform_eoi(l->platform, (u8)vector);
 }
 
-static void error(struct lapic *l, u32 bit)
-{
-	l->errors |= bit;
-	if (!(l->reg[REG_LVT_ERROR] & LVT_MASKED))
-		lapic_post(l, (u8)l->reg[REG_LVT_ERROR], false);
-}
-
 static void send_ipi(struct lapic *l, u32 lo, u32 hi)
 {
 	struct apic_msg m = {
@@ -112,19 +95,14 @@ static void send_ipi(struct lapic *l, u32 lo, u32 hi)
 		.vector = (u8)lo,
 		.delivery = (lo >> 8) & 7,
 		.logical = lo & ICR_LOGICAL,
-		.level = lo & ICR_LEVEL,
-		.assert = lo & ICR_ASSERT,
 		.shorthand = (lo >> 18) & 3,
 	};
 
 	if (!in_x2apic(l) && m.dest == 0xff && !m.logical)
 		m.dest = APIC_BROADCAST;
-	if (m.delivery != APIC_INIT)
-		m.level = false; /* only an INIT can be level-triggered */
-	if (m.delivery <= APIC_LOWEST && m.vector < 16)
-		error(l, ESR_SEND_VECTOR);
-	else
-		lapic_send(l->platform, l, &m);
+	if (m.delivery == APIC_INIT && (lo & (ICR_LEVEL | ICR_ASSERT)) == ICR_LEVEL)
+		return; /* its deassertion is a relic of the 82489DX */
+	lapic_send(l->platform, l, &m);
 }
 
 static void write_icr(struct lapic *l, u32 lo, u32 hi)
@@ -137,11 +115,13 @@ static void write_icr(struct lapic *l, u32 lo, u32 hi)
 /* A software-disabled APIC keeps all its LVT entries masked. */
 static void write_lvt(struct lapic *l, unsigned reg, u32 val, u32 svr)
 {
-	val &= lvt_writable[reg - REG_LVT_TIMER];
+	static const u32 writable[] = {0x700ff, 0x107ff, 0x107ff, 0x1a7ff, 0x1a7ff, 0x100ff};
+
+	val &= writable[reg - REG_LVT_TIMER];
 	if (!(svr & SVR_ENABLE))
 		val |= LVT_MASKED;
 	if (reg == REG_LVT_TIMER)
-		lapic_timer_set_lvt(l, val);
+		lapic_timer_write(l, reg, val);
 	else
 		atomic_store_relaxed(&l->reg[reg], val);
 }
@@ -150,13 +130,9 @@ static void write_svr(struct lapic *l, u32 svr)
 {
 	for (unsigned reg = REG_LVT_TIMER; reg <= REG_LVT_ERROR; reg++)
 		write_lvt(l, reg, l->reg[reg], svr);
-	atomic_store_relaxed(&l->reg[REG_SVR], svr & SVR_WRITABLE);
+	atomic_store_relaxed(&l->reg[REG_SVR], svr & 0x3ff);
 }
 
-/*
- * A register that exists. APR is what Intel dropped with the Pentium 4 and AMD still has: the highest of what is wanted
- * and what is served.
- */
 static u32 read_register(const struct lapic *l, unsigned reg)
 {
 	const u64 *bits = reg >= REG_IRR ? l->irr : reg >= REG_TMR ? l->tmr : l->isr;
@@ -165,48 +141,25 @@ static u32 read_register(const struct lapic *l, unsigned reg)
 		return (u32)(atomic_load(&bits[(reg & 7) / 2]) >> (reg & 1) * 32);
 	if (reg == REG_PPR)
 		return ppr(l);
-	if (reg == REG_APR)
-		return (u32)MAX(MAX(highest(l->irr), 0) & 0xf0, (int)ppr(l));
-	return reg == REG_CURRENT ? lapic_timer_count(l) : l->reg[reg];
+	return reg == REG_CURRENT ? lapic_timer_count(l, port_now()) : reg < ARRAY_SIZE(l->reg) ? l->reg[reg] : 0;
 }
 
-/* The registers that both modes have, can be written, and are the same in both. Returns false for others. */
+/* The registers that can be written in both modes, and are the same in both. Returns false for others. */
 static bool write_common(struct lapic *l, unsigned reg, u32 val)
 {
-	switch (reg) {
-	case REG_TPR:
+	if (reg == REG_TPR)
 		atomic_store_relaxed(&l->reg[REG_TPR], val & 0xff);
-		return true;
-	case REG_EOI:
+	else if (reg == REG_EOI)
 		eoi(l);
-		return true;
-	case REG_SVR:
+	else if (reg == REG_SVR)
 		write_svr(l, val);
-		return true;
-	case REG_ESR:
-		l->reg[REG_ESR] = l->errors;
-		l->errors = 0;
-		return true;
-	case REG_LVT_TIMER ... REG_LVT_ERROR:
+	else if (reg >= REG_LVT_TIMER && reg <= REG_LVT_ERROR)
 		write_lvt(l, reg, val, l->reg[REG_SVR]);
-		return true;
-	case REG_INITIAL:
-		lapic_timer_set_initial(l, val);
-		return true;
-	case REG_DIVIDE:
-		lapic_timer_set_divide(l, val);
-		return true;
-	default:
-		return false;
-	}
-}
-
-static u32 xapic_read(struct lapic *l, unsigned reg)
-{
-	if (reg < 64 && ((READ_BOTH | READ_XAPIC) & BIT(reg)))
-		return read_register(l, reg);
-	error(l, ESR_REGISTER);
-	return 0;
+	else if (reg == REG_INITIAL || reg == REG_DIVIDE)
+		lapic_timer_write(l, reg, reg == REG_DIVIDE ? val & 0xb : val);
+	else
+		return reg == REG_ESR;
+	return true;
 }
 
 static void xapic_write(struct lapic *l, unsigned reg, u32 val)
@@ -217,8 +170,8 @@ static void xapic_write(struct lapic *l, unsigned reg, u32 val)
 		atomic_store_relaxed(&l->reg[reg], val & 0xff000000);
 	else if (reg == REG_DFR)
 		atomic_store_relaxed(&l->reg[reg], val | 0x0fffffff);
-	else if (!write_common(l, reg, val))
-		error(l, ESR_REGISTER);
+	else
+		write_common(l, reg, val);
 }
 
 void lapic_mmio(struct lapic *l, struct bus_op *op)
@@ -227,7 +180,7 @@ void lapic_mmio(struct lapic *l, struct bus_op *op)
 
 	/* Only the first 4 of 16 bytes are a register, whatever part of them is read. */
 	if (!op->write)
-		op->val = byte < 4 ? xapic_read(l, reg) >> byte * 8 : 0;
+		op->val = byte < 4 ? read_register(l, reg) >> byte * 8 : 0;
 	else if (op->size == 4 && byte == 0)
 		xapic_write(l, reg, (u32)op->val);
 }
@@ -245,8 +198,8 @@ static int x2apic_write(struct lapic *l, unsigned reg, u64 val)
 		return -EINVAL;
 	if (reg == REG_SELF_IPI)
 		send_ipi(l, APIC_SELF << 18 | (u32)val, 0);
-	else if (!write_common(l, reg, (u32)val))
-		return -EINVAL;
+	else
+		return write_common(l, reg, (u32)val) ? 0 : -EINVAL;
 	return 0;
 }
 
@@ -285,8 +238,8 @@ int lapic_rdmsr(struct lapic *l, u32 msr, u64 *val)
 	if (msr == MSR_APIC_BASE) {
 		*val = l->base;
 	} else if (msr == MSR_TSC_DEADLINE) {
-		*val = lapic_timer_deadline(l);
-	} else if (in_x2apic(l) && reg < 64 && (READ_BOTH & BIT(reg))) {
+		*val = lapic_timer_deadline(l, port_now());
+	} else if (in_x2apic(l) && reg < 64 && (READABLE & BIT(reg))) {
 		*val = read_register(l, reg);
 		if (reg == REG_ICR)
 			*val |= (u64)l->reg[REG_ICR_HI] << 32;
@@ -328,7 +281,6 @@ void lapic_reset(struct lapic *l, bool init)
 		l->reg[REG_LVT_LINT0] = APIC_EXTINT << 8;
 		l->reg[REG_LVT_LINT1] = APIC_NMI << 8;
 	}
-	l->errors = 0;
 	l->tsc_deadline = 0;
 	timer_set(&l->timer, TIMER_NEVER);
 }
@@ -342,5 +294,3 @@ void lapic_init(struct lapic *l, struct platform *p, unsigned vcpu, struct timer
 	timer_init(&l->timer, q, lapic_timer_fired, l);
 	lapic_reset(l, false);
 }
-
-void lapic_free(struct lapic *l) { timer_cancel(&l->timer); }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A vCPU's local APIC (Intel SDM vol. 3, chapter 11): xAPIC page, x2APIC MSRs, timer in its three modes, IPIs.
+ * A vCPU's local APIC (Intel SDM vol. 3, chapter 11): xAPIC page, x2APIC MSRs, timer in its three modes, IPIs. Errors
+ * are not recorded: ESR is always 0.
  *
  * Who touches what: the owning vCPU's pCPU reads and writes registers and runs the timer; other pCPUs post interrupts.
  * Requests (IRR, TMR and the pending INIT, SIPI, NMI) are atomics that anyone may set, followed by a kick; everything
@@ -27,7 +28,6 @@
 #define MSR_APIC_BASE    0x1bu
 #define MSR_TSC_DEADLINE 0x6e0u
 #define MSR_X2APIC_FIRST 0x800u
-#define MSR_X2APIC_LAST  0x8ffu
 
 enum lapic_delivery { APIC_FIXED, APIC_LOWEST, APIC_SMI, APIC_NMI = 4, APIC_INIT, APIC_STARTUP, APIC_EXTINT };
 enum lapic_shorthand { APIC_DEST, APIC_SELF, APIC_ALL, APIC_OTHERS };
@@ -39,7 +39,7 @@ struct apic_msg {
 	u32 dest; /* APIC id, or logical destination */
 	u8 vector;
 	u8 delivery; /* enum lapic_delivery */
-	bool logical, level, assert;
+	bool logical, level;
 	u8 shorthand; /* enum lapic_shorthand */
 };
 
@@ -52,9 +52,7 @@ struct guest_clock {
 struct platform;
 
 /* Asynchronous events for the vCPU beside vectors: bits of lapic.events, taken with lapic_take_events. */
-#define LAPIC_EV_NMI  1u
-#define LAPIC_EV_INIT 2u
-#define LAPIC_EV_SIPI 4u
+enum { LAPIC_EV_NMI = 1, LAPIC_EV_INIT = 2, LAPIC_EV_SIPI = 4 };
 
 struct lapic {
 	struct platform *platform;
@@ -63,7 +61,6 @@ struct lapic {
 	u64 irr[4], tmr[4]; /* atomic; only the owner clears IRR */
 	u64 isr[4];
 	u32 reg[64];     /* the registers that are as last written (devices/lapic_regs.h) */
-	u32 errors;      /* collected since the last write of ESR */
 	u64 timer_start; /* ns at which the running count began; modulo 2^64 */
 	u64 tsc_deadline;
 	struct timer timer;
@@ -79,7 +76,6 @@ void lapic_init(struct lapic *l, struct platform *p, unsigned vcpu, struct timer
  * leaves it, the first vCPU's power-up state has LINT0 as ExtINT and LINT1 as NMI, unmasked. By the owner.
  */
 void lapic_reset(struct lapic *l, bool init);
-void lapic_free(struct lapic *l); /* cancels the timer */
 
 /* An access inside the 4 KB page at lapic_page(l). op->addr is the full address; only its low 12 bits count. */
 void lapic_mmio(struct lapic *l, struct bus_op *op);
@@ -102,9 +98,9 @@ bool lapic_accepts_pic(const struct lapic *l);
 /* Takes and clears the pending asynchronous events; *sipi gets the vector of the SIPI. */
 u32 lapic_take_events(struct lapic *l, u8 *sipi);
 
-/* Posts a fixed interrupt to one APIC, if that is enabled. Any pCPU. */
-void lapic_post(struct lapic *l, u8 vector, bool level);
-/* Routes a message to all APICs it names; src is the sender or NULL. Returns how many took it. Any pCPU. */
-unsigned lapic_send(struct platform *p, const struct lapic *src, const struct apic_msg *m);
+/* Posts a fixed interrupt to one APIC; returns whether that is enabled and took it. Any pCPU. */
+bool lapic_post(struct lapic *l, u8 vector, bool level);
+/* Routes a message to all APICs it names; src is the sender or NULL. Returns whether one took it. Any pCPU. */
+bool lapic_send(struct platform *p, const struct lapic *src, const struct apic_msg *m);
 
 #endif

@@ -6,7 +6,7 @@
 #include "devices/lapic.h"
 
 /* Indices into lapic.reg: offset in the page / 16, and MSR - 0x800. */
-enum { REG_ID = 0x02, REG_VERSION = 0x03, REG_TPR = 0x08, REG_APR, REG_PPR, REG_EOI, REG_RRD, REG_LDR, REG_DFR };
+enum { REG_ID = 0x02, REG_VERSION = 0x03, REG_TPR = 0x08, REG_PPR = 0x0a, REG_EOI, REG_LDR = 0x0d, REG_DFR };
 enum { REG_SVR = 0x0f, REG_ISR = 0x10, REG_TMR = 0x18, REG_IRR = 0x20, REG_ESR = 0x28, REG_ICR = 0x30, REG_ICR_HI };
 enum { REG_LVT_TIMER = 0x32, REG_LVT_THERMAL, REG_LVT_PERF, REG_LVT_LINT0, REG_LVT_LINT1, REG_LVT_ERROR };
 enum { REG_INITIAL = 0x38, REG_CURRENT, REG_DIVIDE = 0x3e, REG_SELF_IPI };
@@ -15,12 +15,10 @@ enum { REG_INITIAL = 0x38, REG_CURRENT, REG_DIVIDE = 0x3e, REG_SELF_IPI };
 #define SVR_ENABLE 0x100u
 
 /* By the owner of the APIC. */
-void lapic_timer_set_lvt(struct lapic *l, u32 lvt);
-void lapic_timer_set_initial(struct lapic *l, u32 count);
-void lapic_timer_set_divide(struct lapic *l, u32 divide);
+void lapic_timer_write(struct lapic *l, unsigned reg, u32 val); /* LVT entry, initial count or divider */
 void lapic_timer_set_deadline(struct lapic *l, u64 tsc);
-u64 lapic_timer_deadline(const struct lapic *l);
-u32 lapic_timer_count(const struct lapic *l);
+u64 lapic_timer_deadline(const struct lapic *l, u64 now);
+u32 lapic_timer_count(const struct lapic *l, u64 now);
 void lapic_timer_fired(void *lapic);
 
 #endif

@@ -24,12 +24,12 @@ static u64 period(const struct lapic *l) { return (u64)l->reg[REG_INITIAL] << sh
 
 static u64 deadline_ns(const struct lapic *l)
 {
-	u64 ns = scale_up(l->tsc_deadline, 1000000, l->clock->tsc_khz);
+	u64 ns = scale(l->tsc_deadline, 1000000, l->clock->tsc_khz, l->clock->tsc_khz - 1);
 
 	return ns > TIMER_NEVER - 1 - l->clock->start_ns ? TIMER_NEVER : l->clock->start_ns + ns;
 }
 
-static u32 count_at(const struct lapic *l, u64 now)
+u32 lapic_timer_count(const struct lapic *l, u64 now)
 {
 	u64 ns = period(l), ran = now - l->timer_start;
 
@@ -95,53 +95,31 @@ void lapic_timer_fired(void *lapic)
 }
 
 /* Zero once it has passed, which nobody may have noticed while the LVT entry was masked. */
-static u64 deadline_at(const struct lapic *l, u64 now)
+u64 lapic_timer_deadline(const struct lapic *l, u64 now)
 {
 	return l->tsc_deadline && deadline_ns(l) > now ? l->tsc_deadline : 0;
 }
 
-u64 lapic_timer_deadline(const struct lapic *l) { return deadline_at(l, port_now()); }
-
-/* Before the LVT entry or the rate change: what is due, though the host timer has not run yet, is due as it was. */
-static u64 settle(struct lapic *l)
+/*
+ * What is due by then, though the host timer has not run yet, is due as it was. Into and out of deadline mode the timer
+ * is disarmed (SDM vol. 3, 11.5.4.1). At another rate the count goes on from where it is.
+ */
+void lapic_timer_write(struct lapic *l, unsigned reg, u32 val)
 {
-	u64 now = port_now();
+	u64 now = port_now(), counted;
+	bool deadline = mode(l) == TSC_DEADLINE;
 
+	if (reg == REG_INITIAL && deadline)
+		return;
 	if (l->timer.when <= now)
 		lapic_timer_fired(l);
-	return now;
-}
-
-/* Into and out of deadline mode the timer is disarmed (SDM vol. 3, 11.5.4.1). */
-void lapic_timer_set_lvt(struct lapic *l, u32 lvt)
-{
-	u64 now = settle(l);
-
-	if ((mode_of(lvt) == TSC_DEADLINE) != (mode(l) == TSC_DEADLINE)) {
-		l->reg[REG_INITIAL] = 0;
-		l->tsc_deadline = 0;
-	}
-	l->tsc_deadline = deadline_at(l, now);
-	l->reg[REG_LVT_TIMER] = lvt;
-	arm(l, now);
-}
-
-void lapic_timer_set_initial(struct lapic *l, u32 count)
-{
-	if (mode(l) == TSC_DEADLINE)
-		return;
-	l->reg[REG_INITIAL] = count;
-	l->timer_start = port_now();
-	arm(l, l->timer_start);
-}
-
-/* The count goes on from where it is, at the new rate. */
-void lapic_timer_set_divide(struct lapic *l, u32 divide)
-{
-	u64 now = settle(l), counted = l->reg[REG_INITIAL] - count_at(l, now);
-
-	l->reg[REG_DIVIDE] = divide & 0xb;
-	l->timer_start = now - (counted << shift(l));
+	if (reg == REG_LVT_TIMER && (mode_of(val) == TSC_DEADLINE) != deadline)
+		l->reg[REG_INITIAL] = l->tsc_deadline = 0;
+	l->tsc_deadline = lapic_timer_deadline(l, now);
+	counted = reg == REG_DIVIDE ? l->reg[REG_INITIAL] - lapic_timer_count(l, now) : 0;
+	l->reg[reg] = val;
+	if (reg != REG_LVT_TIMER)
+		l->timer_start = now - (counted << shift(l));
 	arm(l, now);
 }
 
@@ -152,5 +130,3 @@ void lapic_timer_set_deadline(struct lapic *l, u64 tsc)
 	l->tsc_deadline = tsc;
 	arm(l, port_now());
 }
-
-u32 lapic_timer_count(const struct lapic *l) { return count_at(l, port_now()); }

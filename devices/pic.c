@@ -1,29 +1,27 @@
 /* SPDX-License-Identifier: MIT */
-/* The two 8259A interrupt controllers, and the registers that choose edge or level for each input. */
+/*
+ * The two 8259A interrupt controllers, and the registers that choose edge or level for each input. Priorities are
+ * fixed: a rotating end of interrupt only ends it, as no PC system shares its CPU by rotation. There is no poll mode.
+ */
 #include "devices/chips.h"
 #include "lib/bits.h"
 
 #define CASCADE 2
 
+enum { ICW1 = 0x10, ICW1_ICW4 = 1, ICW4_AUTO_EOI = 2 };
+enum { OCW2_EOI = 0x20, OCW2_NAMED = 0x40 };
+enum { OCW3 = 0x08, OCW3_SET_SPECIAL = 0x40, OCW3_SPECIAL = 0x20, OCW3_SET_READ = 2, OCW3_ISR = 1 };
+
 /* The inputs whose service keeps others of their priority and below waiting. */
 static u8 busy(const struct pic_chip *c) { return c->special_mask ? c->isr & ~c->imr : c->isr; }
-
-/* The highest-priority input in set, or -1. */
-static int top(const struct pic_chip *c, u8 set)
-{
-	for (unsigned i = 1; i <= 8; i++)
-		if (set & 1 << ((c->lowest + i) & 7))
-			return (c->lowest + i) & 7;
-	return -1;
-}
 
 /* The input that the chip asks the CPU, or the other chip, to serve, or -1. */
 static int requested(const struct pic_chip *c)
 {
-	u8 in_service = busy(c);
-	int n = top(c, (c->irr & ~c->imr) | in_service);
+	u8 in_service = busy(c), wanted = (c->irr & ~c->imr) | in_service;
+	unsigned n = wanted ? bit_low(wanted) : 0;
 
-	return n < 0 || in_service & 1 << n ? -1 : n;
+	return !wanted || in_service & 1 << n ? -1 : (int)n;
 }
 
 static void update(struct platform *p)
@@ -56,136 +54,82 @@ void pic_line(struct platform *p, unsigned irq, bool level)
 	update(p);
 }
 
-static void take(struct pic_chip *c, int n)
-{
-	if (!c->auto_eoi)
-		c->isr |= 1 << n;
-	else if (c->rotate_auto)
-		c->lowest = (u8)n;
-	c->irr &= ~(1 << n & ~c->elcr);
-}
-
 /* Whose request has gone by the acknowledge answers with its input 7, and is not in service then. */
 static u8 spurious_or(const struct pic_chip *c, int n) { return c->base + (n < 0 ? 7 : (u8)n); }
 
 int pic_peek(const struct platform *p)
 {
-	int n = requested(&p->pic.chip[0]);
+	const struct pic_chip *c = p->pic.chip;
+	int n = requested(&c[0]);
 
 	if (n == CASCADE)
-		return spurious_or(&p->pic.chip[1], requested(&p->pic.chip[1]));
-	return n < 0 ? -1 : p->pic.chip[0].base + n;
+		return spurious_or(&c[1], requested(&c[1]));
+	return n < 0 ? -1 : c[0].base + n;
+}
+
+static int take(struct pic_chip *c)
+{
+	int n = requested(c);
+
+	if (n >= 0) {
+		c->isr |= c->auto_eoi ? 0 : 1 << n;
+		c->irr &= ~(1 << n & ~c->elcr);
+	}
+	return n;
 }
 
 u8 pic_ack(struct platform *p)
 {
 	struct pic_chip *c = p->pic.chip;
-	int n = requested(c), chip = n == CASCADE;
+	int n = take(c);
 
-	if (n >= 0)
-		take(&c[0], n);
-	if (chip) {
-		n = requested(&c[1]);
-		if (n >= 0)
-			take(&c[1], n);
-	}
+	if (n == CASCADE)
+		n = take(++c);
 	update(p);
-	return spurious_or(&c[chip], n);
+	return spurious_or(c, n);
 }
 
-static void write_icw1(struct pic_chip *c, u8 val)
+static void write_even(struct pic_chip *c, u8 val)
 {
-	c->irr &= c->elcr;
-	c->isr = c->imr = 0;
-	c->lowest = 7;
-	c->read_isr = c->poll = c->auto_eoi = c->rotate_auto = c->special_mask = false;
-	c->single = val & 2;
-	c->need_icw4 = val & 1;
-	c->icw = 2;
-}
-
-/* End of interrupt and rotation: bit 7 rotates, bit 6 names the input, bit 5 ends its service. */
-static void write_ocw2(struct pic_chip *c, u8 val)
-{
-	bool rotate = val & 0x80, named = val & 0x40, end = val & 0x20;
-	int n = named ? val & 7 : top(c, busy(c));
-
-	if (!named && !end) {
-		c->rotate_auto = rotate;
-		return;
+	if (val & ICW1) {
+		*c = (struct pic_chip){.irr = c->irr & c->elcr, .lines = c->lines, .elcr = c->elcr, .base = c->base};
+		c->icw4 = val & ICW1_ICW4;
+		c->icw = 2;
+	} else if (val & OCW3) {
+		if (val & OCW3_SET_SPECIAL)
+			c->special_mask = val & OCW3_SPECIAL;
+		if (val & OCW3_SET_READ)
+			c->read_isr = val & OCW3_ISR;
+	} else if (val & OCW2_EOI) {
+		c->isr &= ~(val & OCW2_NAMED ? 1 << (val & 7) : busy(c) & -busy(c));
 	}
-	if (n < 0)
-		return;
-	if (end)
-		c->isr &= ~(1 << n);
-	if (rotate)
-		c->lowest = (u8)n;
 }
 
-static void write_ocw3(struct pic_chip *c, u8 val)
-{
-	if (val & 0x40)
-		c->special_mask = val & 0x20;
-	if (val & 2)
-		c->read_isr = val & 1;
-	c->poll = val & 4;
-}
-
-/* The odd port: the initialization word that is due, or the mask. */
+/* The initialization word that is due, or the mask. */
 static void write_odd(struct pic_chip *c, u8 val)
 {
-	switch (c->icw) {
-	case 2:
-		c->base = val & 0xf8;
-		c->icw = !c->single ? 3 : c->need_icw4 ? 4 : 0;
-		break;
-	case 3:
-		c->icw = c->need_icw4 ? 4 : 0;
-		break;
-	case 4:
-		c->auto_eoi = val & 2;
-		c->icw = 0;
-		break;
-	default:
+	if (c->icw == 0)
 		c->imr = val;
-	}
-}
-
-static void write_chip(struct pic_chip *c, bool odd, u8 val)
-{
-	if (odd)
-		write_odd(c, val);
-	else if (val & 0x10)
-		write_icw1(c, val);
-	else if (val & 8)
-		write_ocw3(c, val);
-	else
-		write_ocw2(c, val);
-}
-
-/* The read after a poll command is an acknowledge. */
-static u8 read_chip(struct pic_chip *c, bool odd)
-{
-	int n = requested(c);
-
-	if (!c->poll)
-		return odd ? c->imr : c->read_isr ? c->isr : c->irr;
-	c->poll = false;
-	if (n < 0)
-		return 0;
-	take(c, n);
-	return 0x80 | (u8)n;
+	else if (c->icw == 2)
+		c->base = val & 0xf8;
+	else if (c->icw == 4)
+		c->auto_eoi = val & ICW4_AUTO_EOI;
+	if (c->icw)
+		c->icw = c->icw < 3 + c->icw4 ? c->icw + 1 : 0;
 }
 
 void pic_io(void *platform, struct bus_op *op)
 {
 	struct platform *p = platform;
 	struct pic_chip *c = &p->pic.chip[op->addr >> 7];
+	bool odd = op->addr & 1;
 
-	if (op->write)
-		write_chip(c, op->addr & 1, (u8)op->val);
+	if (!op->write)
+		op->val = odd ? c->imr : c->read_isr ? c->isr : c->irr;
+	else if (odd)
+		write_odd(c, (u8)op->val);
 	else
-		op->val = read_chip(c, op->addr & 1);
+		write_even(c, (u8)op->val);
 	update(p);
 }
 
@@ -207,6 +151,6 @@ void elcr_io(void *platform, struct bus_op *op)
 /* As firmware leaves it: vectors of the real-mode BIOS, all masked, the SCI level-triggered. */
 void pic_init(struct platform *p)
 {
-	p->pic.chip[0] = (struct pic_chip){.base = 0x08, .imr = 0xff, .lowest = 7};
-	p->pic.chip[1] = (struct pic_chip){.base = 0x70, .imr = 0xff, .lowest = 7, .elcr = 1 << (SCI_IRQ - 8)};
+	p->pic.chip[0] = (struct pic_chip){.base = 0x08, .imr = 0xff};
+	p->pic.chip[1] = (struct pic_chip){.base = 0x70, .imr = 0xff, .elcr = 1 << (SCI_IRQ - 8)};
 }

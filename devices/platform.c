@@ -2,8 +2,8 @@
 #include "devices/platform.h"
 
 #include "devices/chips.h"
+#include "lib/assert.h"
 #include "lib/bits.h"
-#include "lib/errno.h"
 #include "lib/string.h"
 
 #define ISA_IRQS    16
@@ -11,36 +11,31 @@
 #define TIMER_PIN   2 /* the IOAPIC pin of IRQ 0 */
 
 static const struct bus_region regions[] = {
-	{BUS_PIO, 1, 0x20, 2, "pic", pic_io, NULL},
-	{BUS_PIO, 1, 0x40, 4, "pit", pit_io, NULL},
-	{BUS_PIO, 1, 0x60, 1, "kbc", kbc_io, NULL},
-	{BUS_PIO, 1, 0x61, 1, "port61", port61_io, NULL},
-	{BUS_PIO, 1, 0x64, 1, "kbc", kbc_io, NULL},
-	{BUS_PIO, 1, 0x70, 2, "rtc", rtc_io, NULL},
-	{BUS_PIO, 1, 0x92, 1, "port92", port92_io, NULL},
-	{BUS_PIO, 1, 0xa0, 2, "pic", pic_io, NULL},
-	{BUS_PIO, 1, 0x3f8, 8, "uart", uart_io, NULL},
-	{BUS_PIO, 1, 0x4d0, 2, "elcr", elcr_io, NULL},
-	{BUS_PIO, 1, PM_EVT_PORT, 4, "pm-event", pm_io, NULL},
-	{BUS_PIO, 1, PM_CNT_PORT, 2, "pm-control", pm_io, NULL},
-	{BUS_PIO, 4, PM_TMR_PORT, 4, "pm-timer", pm_timer_io, NULL},
-	{BUS_PIO, 4, 0xcf8, 8, "pci", pci_io, NULL},
-	{BUS_MMIO, 4, IOAPIC_BASE, PAGE_SIZE, "ioapic", ioapic_mmio, NULL},
+	{BUS_PIO, 1, 0x20, 2, pic_io, NULL},
+	{BUS_PIO, 1, 0x40, 4, pit_io, NULL},
+	{BUS_PIO, 1, 0x60, 1, kbc_io, NULL},
+	{BUS_PIO, 1, 0x61, 1, port61_io, NULL},
+	{BUS_PIO, 1, 0x64, 1, kbc_io, NULL},
+	{BUS_PIO, 1, 0x70, 2, rtc_io, NULL},
+	{BUS_PIO, 1, 0x92, 1, port92_io, NULL},
+	{BUS_PIO, 1, 0xa0, 2, pic_io, NULL},
+	{BUS_PIO, 1, 0x3f8, 8, uart_io, NULL},
+	{BUS_PIO, 1, 0x4d0, 2, elcr_io, NULL},
+	{BUS_PIO, 1, PM_EVT_PORT, PM_CNT_PORT + 2 - PM_EVT_PORT, pm_io, NULL},
+	{BUS_PIO, 4, PM_TMR_PORT, 4, pm_timer_io, NULL},
+	{BUS_PIO, 4, 0xcf8, 8, pci_io, NULL},
+	{BUS_MMIO, 4, IOAPIC_BASE, PAGE_SIZE, ioapic_mmio, NULL},
 };
 
-int platform_init(struct platform *p, const struct platform_ops *ops, void *ctx, struct lapic **lapics, unsigned vcpus,
-		  struct timerq **lapic_q, const struct guest_clock *clock, u64 epoch)
+void platform_init(struct platform *p, const struct platform_ops *ops, void *ctx, struct lapic **lapics, unsigned vcpus,
+		   struct timerq **lapic_q, const struct guest_clock *clock, u64 epoch)
 {
-	int err = 0;
-
-	if (vcpus == 0 || vcpus > MAX_VCPUS)
-		return -EINVAL;
+	ASSERT(vcpus > 0 && vcpus <= MAX_VCPUS);
 	memset(p, 0, sizeof(*p));
 	p->lock = (struct lock)LOCK_INIT(LOCK_DEVICES);
 	p->ops = ops;
 	p->ctx = ctx;
 	p->vcpus = vcpus;
-	bus_init(&p->bus);
 	for (unsigned i = 0; i < vcpus; i++) {
 		p->lapic[i] = lapics[i];
 		lapic_init(lapics[i], p, i, lapic_q[i], clock);
@@ -49,13 +44,12 @@ int platform_init(struct platform *p, const struct platform_ops *ops, void *ctx,
 	ioapic_init(p);
 	pit_init(p, lapic_q[0]);
 	rtc_init(p, lapic_q[0], epoch);
-	for (unsigned i = 0; i < ARRAY_SIZE(regions) && !err; i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(regions); i++) {
 		struct bus_region r = regions[i];
 
 		r.dev = p;
-		err = bus_add(&p->bus, &r);
+		bus_add(&p->bus, r);
 	}
-	return err;
 }
 
 void platform_free(struct platform *p)
@@ -63,7 +57,7 @@ void platform_free(struct platform *p)
 	timer_cancel(&p->pit.timer);
 	timer_cancel(&p->rtc.timer);
 	for (unsigned i = 0; i < p->vcpus; i++)
-		lapic_free(p->lapic[i]);
+		timer_cancel(&p->lapic[i]->timer);
 }
 
 int platform_pending(struct platform *p, unsigned vcpu)
@@ -99,28 +93,4 @@ void platform_irq(struct platform *p, unsigned irq, bool level)
 	if (irq < ISA_IRQS)
 		pic_line(p, irq, level);
 	ioapic_line(p, irq == 0 ? TIMER_PIN : irq, level);
-}
-
-void platform_eoi(struct platform *p, u8 vector)
-{
-	lock_take(&p->lock);
-	ioapic_eoi(p, vector);
-	lock_drop(&p->lock);
-}
-
-bool platform_input(struct platform *p, u8 c)
-{
-	bool taken;
-
-	lock_take(&p->lock);
-	taken = uart_input(p, c);
-	lock_drop(&p->lock);
-	return taken;
-}
-
-void platform_power_button(struct platform *p)
-{
-	lock_take(&p->lock);
-	pm_power_button(p);
-	lock_drop(&p->lock);
 }

@@ -42,10 +42,10 @@ struct platform_ops {
 struct pic {
 	struct pic_chip {
 		u8 irr, isr, imr, lines, elcr;
-		u8 base;   /* vector of IR0 */
-		u8 lowest; /* rotating priority: the lowest-priority input */
-		u8 icw;    /* initialization word expected next: 0 (none), 2, 3, 4 */
-		bool read_isr, poll, auto_eoi, rotate_auto, special_mask, single, need_icw4;
+		u8 base; /* vector of IR0 */
+		u8 icw;  /* initialization word expected next: 0 (none), 2, 3, 4 */
+		bool read_isr, auto_eoi, special_mask;
+		bool icw4; /* there will be one */
 	} chip[2];
 	bool out; /* the INTR pin; readable without the lock */
 };
@@ -55,14 +55,12 @@ struct pit {
 	struct pit_channel {
 		u32 reload;      /* 1..65536 */
 		u8 mode, access; /* mode 0..5; access: 1 low, 2 high, 3 both */
-		bool bcd, gate;
-		bool loaded;    /* has a count since its mode was set */
-		bool triggered; /* modes 1 and 5: the gate rose */
-		bool write_hi, read_hi, count_latched, status_latched;
-		u8 write_lo, status;
+		bool gate;
+		bool loaded; /* has a count since its mode was set */
+		bool write_hi, read_hi, latched;
+		u8 write_lo;
 		u16 latch;
-		u64 start; /* when the count was loaded */
-		u64 held;  /* how far it had counted when the gate fell */
+		u64 start; /* when the count was loaded, or the gate rose */
 	} ch[3];
 	u8 port61;
 	struct timer timer;
@@ -79,34 +77,18 @@ struct ioapic {
 /* 16550A, COM1. */
 struct uart {
 	u8 reg[8], divisor[2]; /* registers as written; FCR in place of IIR */
-	u8 lsr_errors, msr_delta;
 	bool thre_pending, line;
 	u8 rx[256]; /* received and not yet read; a ring */
 	unsigned rx_head, rx_count;
 };
 
-/* MC146818. Times are in its own ticks (RTC_HZ) since port_now's zero. */
+/* MC146818. Times are in its own ticks (RTC_HZ) since 1970. */
 struct rtc {
 	u8 index, ram[128];
 	u8 a, b, c;
-	u64 base_secs, base_tick; /* it was base_secs after 1970 at base_tick; modulo 2^64 */
-	u64 seen;                 /* up to when register C's flags are known */
+	u64 zero; /* the time at port_now's zero; modulo 2^64 */
+	u64 seen; /* up to when register C's flags are known */
 	struct timer timer;
-};
-
-struct pm {
-	u16 sts, en, cnt;
-};
-
-struct pci_host {
-	u32 address; /* CF8 */
-	u8 reset;    /* CF9 */
-};
-
-struct kbc {
-	u8 command; /* the last one, until its data byte */
-	u8 out;
-	bool full; /* out is yet to be read */
 };
 
 struct platform {
@@ -119,9 +101,10 @@ struct platform {
 	struct ioapic ioapic;
 	struct uart uart;
 	struct rtc rtc;
-	struct pm pm;
-	struct pci_host pci;
-	struct kbc kbc;
+	u8 pm[PM_TMR_PORT - PM_EVT_PORT]; /* the registers before the PM timer, by port */
+	u32 pci_address;                  /* port CF8 */
+	u8 kbc_out;                       /* the 8042's answer */
+	bool kbc_full;                    /* that is yet to be read */
 	unsigned vcpus;
 	struct lapic *lapic[MAX_VCPUS];
 };
@@ -129,10 +112,10 @@ struct platform {
 /*
  * Builds the platform for that many vCPUs (1..MAX_VCPUS); the lapics are given by the caller and initialised here.
  * lapic_q[i] is the timer queue of vCPU i's pCPU; the devices' timers are on the first's. epoch: seconds since 1970
- * now. Returns 0, -EINVAL, or what bus_add returns.
+ * now.
  */
-int platform_init(struct platform *p, const struct platform_ops *ops, void *ctx, struct lapic **lapics, unsigned vcpus,
-		  struct timerq **lapic_q, const struct guest_clock *clock, u64 epoch);
+void platform_init(struct platform *p, const struct platform_ops *ops, void *ctx, struct lapic **lapics, unsigned vcpus,
+		   struct timerq **lapic_q, const struct guest_clock *clock, u64 epoch);
 void platform_free(struct platform *p); /* cancels every timer; no vCPU may run, and platform.lock is not held */
 
 /*
@@ -156,7 +139,5 @@ void platform_eoi(struct platform *p, u8 vector);
 
 /* A character typed at the guest's serial port. Returns false if its buffer is full. Takes platform.lock. */
 bool platform_input(struct platform *p, u8 c);
-/* Presses the ACPI power button: asks the guest to shut down. Takes platform.lock. */
-void platform_power_button(struct platform *p);
 
 #endif

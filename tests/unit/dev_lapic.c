@@ -76,10 +76,8 @@ static void delivers_by_priority(void **state)
 	apic_write(pc, 0, APIC_EOI, 0);
 	assert_int_equal(platform_pending(&pc->p, 0), -1);
 	apic_write(pc, 0, APIC_EOI, 0);
-	assert_int_equal(apic_read(pc, 0, 0x90), VEC_A & 0xf0); /* APR */
 	assert_int_equal(serve(pc, 0), VEC_A + 1);
 	assert_int_equal(apic_read(pc, 0, APIC_PPR), 0);
-	assert_int_equal(apic_read(pc, 0, 0x90), 0);
 	apic_write(pc, 0, APIC_EOI, 0); /* with nothing in service */
 	pc_free(pc);
 }
@@ -117,26 +115,19 @@ static void software_disable_masks(void **state)
 	pc_free(pc);
 }
 
-static void errors_are_latched(void **state)
+/* A message or a register that does not exist leads nowhere. */
+static void errors_are_ignored(void **state)
 {
 	struct pc *pc = pc_new();
 
 	apic_enable(pc);
 	apic_write(pc, 0, APIC_LVTERR, 0xfe);
-	apic_write(pc, 0, APIC_ICR, 3); /* vector 3 */
-	assert_int_equal(apic_read(pc, 0, APIC_ESR), 0);
-	apic_write(pc, 0, APIC_ESR, 0);
-	assert_int_equal(apic_read(pc, 0, APIC_ESR), 0x20);
-	assert_int_equal(serve(pc, 0), 0xfe);
-	apic_read(pc, 0, 0x40);
-	apic_write(pc, 0, APIC_ESR, 0);
-	assert_int_equal(apic_read(pc, 0, APIC_ESR), 0x80);
+	apic_write(pc, 0, APIC_ICR, 1 << 18 | 3); /* vector 3 */
+	assert_int_equal(apic_read(pc, 0, 0x40), 0);
+	assert_int_equal(apic_read(pc, 0, 0xff0), 0);
+	apic_write(pc, 0, 0xff0, 1);
 	apic_write(pc, 0, APIC_ESR, 0);
 	assert_int_equal(apic_read(pc, 0, APIC_ESR), 0);
-	/* an error vector that is itself an error leads nowhere, and not in circles */
-	apic_write(pc, 0, APIC_LVTERR, 5);
-	apic_write(pc, 0, APIC_ICR, 3);
-	assert_int_equal(serve(pc, 0), 0xfe);
 	assert_int_equal(serve(pc, 0), -1);
 	pc_free(pc);
 }
@@ -565,7 +556,7 @@ int main(void)
 		cmocka_unit_test(delivers_by_priority),
 		cmocka_unit_test(tpr_and_cr8_hold_back),
 		cmocka_unit_test(software_disable_masks),
-		cmocka_unit_test(errors_are_latched),
+		cmocka_unit_test(errors_are_ignored),
 		cmocka_unit_test(odd_sizes_are_harmless),
 		cmocka_unit_test(base_has_legal_ways_only),
 		cmocka_unit_test(x2apic_registers),

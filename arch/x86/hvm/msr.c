@@ -104,7 +104,7 @@ static u64 tsc_to_clock(struct vcpu *v, u64 tsc)
 {
 	const struct guest_clock *c = &v->vm->clock;
 
-	return scale_down(port_now() - c->start_ns, c->tsc_khz, 1000000) + (tsc - hvm->get(v, REG_TSC));
+	return scale(port_now() - c->start_ns, c->tsc_khz, 1000000, 0) + (tsc - hvm->get(v, REG_TSC));
 }
 
 static int write_deadline(struct vcpu *v, u64 val)
