@@ -130,9 +130,8 @@ void frames_add(mfn_t first, u64 count)
 	lock_take(&mem.lock);
 	mem.stats.total += count;
 	for (u64 n = first.n, order; n < end; n += BIT(order)) {
-		order = n ? MIN(bit_low(n), TOP) : LOW_ORDER; /* all that begin higher end at 1 MB, or begin there */
-		while (BIT(order) > end - n)
-			order--;
+		unsigned aligned = n ? MIN(bit_low(n), TOP) : LOW_ORDER; /* only frame 0 could reach past 1 MB */
+		order = MIN(aligned, bit_high(end - n));
 		put(n, order);
 	}
 	lock_drop(&mem.lock);
