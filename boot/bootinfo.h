@@ -10,14 +10,11 @@
 #include "drivers/screen.h"
 #include "lib/types.h"
 
+/* From what is most to what is least ours to use: where ranges overlap, the higher wins. */
 enum mem_kind {
-	MEM_RESERVED,
-	MEM_RAM,  /* free for Cleave */
-	MEM_ACPI, /* ACPI tables: readable, not to be handed out */
-	MEM_NVS,
-	MEM_BAD,
-	MEM_LOADER, /* RAM that Cleave, its modules or the loader's data occupy now */
-	MEM_KINDS,
+	MEM_RAM,      /* free for Cleave */
+	MEM_LOADER,   /* RAM that Cleave, its modules or the loader's data occupy now */
+	MEM_RESERVED, /* the firmware's, ACPI's, damaged, or unknown */
 };
 
 struct mem_range {
@@ -40,7 +37,6 @@ enum firmware { FIRMWARE_BIOS, FIRMWARE_UEFI };
 struct bootinfo {
 	const char *protocol; /* "multiboot1", "multiboot2" */
 	u8 firmware;          /* enum firmware */
-	char loader[64];
 	char cmdline[1024];
 	struct mem_range range[BOOT_RANGES]; /* sorted, disjoint; page-aligned for MEM_RAM (shrunk) */
 	unsigned ranges;
@@ -61,21 +57,21 @@ struct bootinfo {
 typedef const void *(*boot_read_fn)(hpa_t pa, u64 len);
 
 /*
- * Parses what magic says lies at info. Returns 0, or -EINVAL with a reason in *why (static text): then only fields
- * parsed so far are set. The memory map is absent under UEFI with boot services: efi_take_over fills it.
+ * Parses what magic says lies at info. Returns NULL, or what is wrong with it (static text): then only fields parsed so
+ * far are set. The memory map is absent under UEFI with boot services: efi_take_over fills it.
  */
-int bootinfo_parse(u32 magic, hpa_t info, boot_read_fn read, struct bootinfo *out, const char **why);
+const char *bootinfo_parse(u32 magic, hpa_t info, boot_read_fn read, struct bootinfo *out);
 /*
  * Adds a range, whole pages: RAM shrinks to them, anything else grows. Where ranges overlap the less usable kind wins,
- * so that the order of calls does not matter. Keeps the array sorted and disjoint. Returns -ENOSPC when it is full:
- * some RAM may then be missing, but nothing reserved has become RAM.
+ * so that the order of calls does not matter. Keeps the array sorted and disjoint. When it is full the highest ranges
+ * are lost, and b->dropped counts them.
  */
-int bootinfo_add(struct bootinfo *b, hpa_t start, u64 len, enum mem_kind kind);
-/* Replaces the ranges by those of a UEFI memory map (UEFI 2.10, 7.2.3). -EINVAL if it is no map, or -ENOSPC. */
-int bootinfo_efi_map(struct bootinfo *b, const void *map, u64 size, u64 entry_size);
-/* Marks what is in use inside RAM (image, modules) as MEM_LOADER. image_start and image_end must be set. */
+void bootinfo_add(struct bootinfo *b, hpa_t start, u64 len, enum mem_kind kind);
+/* Replaces the ranges by those of a UEFI memory map (UEFI 2.10, 7.2.3); by none but the low ones if it is no map. */
+void bootinfo_efi_map(struct bootinfo *b, const void *map, u64 size, u64 entry_size);
+/* Marks what is in use (image, modules) as MEM_LOADER. image_start and image_end must be set. */
 void bootinfo_claim(struct bootinfo *b);
-/* The value of the last key=value in the command line ("" for a bare key), cut to size; or false. */
+/* The value of the last key=value in the command line, cut to size; or false. */
 bool bootinfo_option(const struct bootinfo *b, const char *key, char *val, size_t size);
 /* The module of that name, or whose path ends in /name; or NULL. */
 const struct boot_module *bootinfo_module(const struct bootinfo *b, const char *name, size_t len);

@@ -6,8 +6,8 @@
 
 #include "boot/bootinfo.h"
 
-/* Finds the ACPI 2.0 RSDP and, if the loader gave no framebuffer, GOP's. Needs running boot services. */
-void efi_survey(struct bootinfo *b);
+/* If the loader gave no framebuffer, finds GOP's. Needs running boot services. */
+void efi_find_screen(struct bootinfo *b);
 /*
  * Gets the final memory map into b->range and exits boot services, trying again while the map changes. Then the
  * firmware's page tables are left behind: the early map is that of a 32-bit entry, the low 4 GB. 0 or -EIO. Interrupts

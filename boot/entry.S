@@ -54,8 +54,9 @@ multiboot2:
 	.long MULTIBOOT2_HEADER, 0, multiboot2_end - multiboot2
 	.long -(MULTIBOOT2_HEADER + (multiboot2_end - multiboot2))
 	.word 1, 1 /* information wanted: command line, modules, memory, framebuffer, ACPI, EFI */
-	.long 8 + 4 * 10
-	.long 1, 3, 4, 6, 8, 12, 14, 15, 18, 20
+	.long 8 + 4 * 9
+	.long 1, 3, 6, 8, 12, 14, 15, 18, 20
+	.balign 8
 	.word 6, 1 /* modules on page boundaries */
 	.long 8
 	.word 7, 1 /* leave EFI boot services running */
@@ -90,7 +91,7 @@ entry_32:
 2:	pop %ebp
 	mov %ecx, (%ebx)
 	sub $PHYS(2b), %ebp
-	lea PHYS(boot_stack_top)(%ebp), %esp
+	lea PHYS(boot_stack) + STACK_SIZE(%ebp), %esp
 
 	mov $PHYS(bad_base), %edx
 	test $(LARGE - 1), %ebp
@@ -244,7 +245,7 @@ meet_64:
 	mov $1f, %rax
 	jmp *%rax
 1:
-	mov $boot_stack_top, %rsp
+	mov $boot_stack + STACK_SIZE, %rsp
 	mov %r12, %rdx
 	xor %ebp, %ebp
 	call boot_main
@@ -288,21 +289,12 @@ boot_gdtr:
 	.word boot_gdtr - boot_gdt - 1
 	.long 0
 
-	.bss
-	.balign 4096
-	.globl boot_pml4, boot_pdpt, boot_pd
-boot_pml4:
-	.skip 4096
-boot_pdpt:
-	.skip 4096
-boot_pd:
-	.skip 4 * 4096
-boot_image_pdpt:
-	.skip 4096
-boot_image_pd:
-	.skip 4096
-	.skip STACK_SIZE
-boot_stack_top:
-efi_stack:
-	.skip 8
+	.local boot_image_pdpt, boot_image_pd, boot_stack, efi_stack
+	.comm boot_pml4, 4096, 4096
+	.comm boot_pdpt, 4096, 4096
+	.comm boot_pd, 4 * 4096, 4096
+	.comm boot_image_pdpt, 4096, 4096
+	.comm boot_image_pd, 4096, 4096
+	.comm boot_stack, STACK_SIZE, 16
+	.comm efi_stack, 8, 8
 	.section .note.GNU-stack, "", @progbits

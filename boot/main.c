@@ -100,8 +100,9 @@ static void open_consoles(void)
 	if (bootinfo_option(&bootinfo, "console", value, sizeof(value)) && !strncmp(value, "com", 3) &&
 	    value[3] >= '1' && value[3] <= '4')
 		open_serial(com[value[3] - '1']);
-	else if (screen && !(acpi.spcr && acpi.spcr_port.space == 1 && serial_open((u16)acpi.spcr_port.addr)))
-		serial_probe_legacy();
+	else if (screen && !(acpi.spcr_port && serial_open(acpi.spcr_port)))
+		for (unsigned i = 0; i < ARRAY_SIZE(com) && !serial_open(com[i]);)
+			i++;
 	for (unsigned i = 0; i < config.host.consoles; i++) {
 		if (config.host.console[i].kind == CONSOLE_SERIAL)
 			open_serial(config.host.console[i].port);
@@ -114,7 +115,7 @@ static void open_consoles(void)
 
 static void report_memory(void)
 {
-	static const char *const kind[MEM_KINDS] = {"reserved", "free RAM", "ACPI", "ACPI NVS", "bad", "loaded"};
+	static const char *const kind[] = {"free RAM", "loaded", "reserved"};
 
 	for (unsigned i = 0; i < bootinfo.ranges; i++) {
 		const struct mem_range *r = &bootinfo.range[i];
@@ -130,20 +131,19 @@ static void report_memory(void)
 
 static void read_boot_info(u32 magic, hpa_t info, hpa_t load_base)
 {
-	const char *why = "";
-	int err = bootinfo_parse(magic, info, read_physical, &bootinfo, &why);
+	const char *wrong = bootinfo_parse(magic, info, read_physical, &bootinfo);
 
 	bootinfo.image_start = load_base;
 	bootinfo.image_end = load_base + (u64)image_end - (u64)image_start;
 	if (bootinfo.efi_boot_services)
-		efi_survey(&bootinfo);
+		efi_find_screen(&bootinfo);
 	read_config();
 	open_consoles();
 	log("\nCleave %s: a Type-1 microhypervisor\n", CLEAVE_VERSION);
-	if (err)
-		panic("the boot loader's information is unusable: %s. Load Cleave with GRUB's multiboot2 command", why);
-	log("boot: %s, %s, by %s\n", bootinfo.firmware == FIRMWARE_UEFI ? "UEFI" : "BIOS", bootinfo.protocol,
-	    bootinfo.loader[0] ? bootinfo.loader : "an unnamed loader");
+	if (wrong)
+		panic("the boot loader's information is unusable: %s. Load Cleave with GRUB's multiboot2 command",
+		      wrong);
+	log("boot: %s, %s\n", bootinfo.firmware == FIRMWARE_UEFI ? "UEFI" : "BIOS", bootinfo.protocol);
 	if (bootinfo.efi_boot_services && efi_take_over(&bootinfo))
 		panic("the firmware does not let go of the machine (ExitBootServices): update it or boot in BIOS mode");
 	bootinfo_claim(&bootinfo);

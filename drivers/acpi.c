@@ -4,12 +4,10 @@
 #include "drivers/acpi.h"
 
 #include "lib/bits.h"
-#include "lib/errno.h"
 #include "lib/print.h"
 #include "lib/string.h"
 
-#define TABLE_MAX  (16 * MB)
-#define TABLES_MAX 512 /* entries of the RSDT or XSDT that are looked at */
+#define TABLE_MAX (16 * MB)
 
 struct rsdp {
 	char signature[8];
@@ -32,8 +30,11 @@ struct header {
 	u32 oem_revision, creator, creator_revision;
 } PACKED;
 
-#define GAS_MEMORY 0
-#define GAS_IO     1
+/* The RSDT or XSDT: a header and then addresses of tables. */
+struct root {
+	const struct header *h;
+	unsigned entry_size;
+};
 
 static bool sum_is_zero(const void *p, u64 len)
 {
@@ -44,114 +45,50 @@ static bool sum_is_zero(const void *p, u64 len)
 	return !sum;
 }
 
-/* The whole table at pa, checked; NULL with a log line if it is damaged. */
-static const struct header *table_at(hpa_t pa, acpi_map_fn map)
+/* The table at pa, whole and checked; NULL if it is another, or with a log line if it is damaged. */
+static const struct header *table_at(hpa_t pa, const char *signature, acpi_map_fn map)
 {
 	const struct header *h = map(pa, sizeof(*h));
-	u32 len = h ? h->length : 0;
+
+	if (!h || memcmp(h->signature, signature, 4))
+		return NULL;
+	u32 len = h->length;
 
 	h = len >= sizeof(*h) && len <= TABLE_MAX ? map(pa, len) : NULL;
 	if (h && sum_is_zero(h, len))
 		return h;
-	log("acpi    the table at %#lx is damaged and not used: %s\n", (unsigned long)pa,
-	    h ? "wrong checksum" : "impossible length");
+	log("acpi: the table %s at %#lx is damaged and not used\n", signature, pa);
 	return NULL;
 }
 
-static bool signed_as(const struct header *h, const char *signature) { return !memcmp(h->signature, signature, 4); }
-
-/* Makes a revision 2 structure of what was read: xsdt is 0 where there is none. */
-static bool accept_rsdp(struct rsdp *r)
+static bool is_rsdp(const struct rsdp *r)
 {
-	if (memcmp(r->signature, "RSD PTR ", 8) || !sum_is_zero(r, RSDP1_SIZE))
-		return false;
-	if (r->revision < 2 || r->length != sizeof(*r) || !sum_is_zero(r, sizeof(*r)))
-		r->xsdt = 0;
-	return true;
+	return r && !memcmp(r->signature, "RSD PTR ", 8) && sum_is_zero(r, RSDP1_SIZE);
 }
 
-static bool rsdp_at(hpa_t pa, acpi_map_fn map, struct rsdp *out)
+/* The loader's copy, or where a BIOS keeps it (5.2.5.1). */
+static const struct rsdp *find_rsdp(const struct acpi_source *from, acpi_map_fn map)
 {
-	const void *p = map(pa, sizeof(*out));
+	const struct rsdp *r = (const void *)from->copy;
 
-	if (p)
-		memcpy(out, p, sizeof(*out));
-	return p && accept_rsdp(out);
-}
-
-static bool scan_for_rsdp(hpa_t start, hpa_t end, acpi_map_fn map, struct rsdp *out)
-{
-	for (hpa_t pa = start; pa < end; pa += 16) {
-		const char *p = map(pa, 8);
-
-		if (p && !memcmp(p, "RSD PTR ", 8) && rsdp_at(pa, map, out))
-			return true;
+	for (hpa_t pa = 0xe0000; !is_rsdp(r); pa += 16) {
+		if (!from->search || pa == 0x100000)
+			return NULL;
+		r = map(pa, sizeof(*r));
 	}
-	return false;
+	return r;
 }
 
-/* The loader's copy, the address we were given, or where a BIOS keeps it: the EBDA and the read-only area (5.2.5.1). */
-static bool find_rsdp(const struct acpi_source *from, acpi_map_fn map, struct rsdp *out)
+static struct root find_root(const struct acpi_source *from, acpi_map_fn map)
 {
-	memcpy(out, from->copy, sizeof(*out));
-	if (from->have_copy && accept_rsdp(out))
-		return true;
-	if (from->rsdp && rsdp_at(from->rsdp, map, out))
-		return true;
-	if (!from->search)
-		return false;
+	const struct rsdp *r = find_rsdp(from, map);
+	struct root root = {NULL, 8};
 
-	const u8 *p = map(0x40e, 2);
-	hpa_t ebda = p ? (hpa_t)(p[0] | p[1] << 8) << 4 : 0;
-
-	return (ebda >= 0x80000 && ebda < 0xa0000 && scan_for_rsdp(ebda, ebda + KB, map, out)) ||
-	       scan_for_rsdp(0xe0000, 0x100000, map, out);
-}
-
-/* The RSDT or XSDT: a header and then addresses of tables. */
-struct root {
-	const struct header *h;
-	unsigned entry_size;
-};
-
-static bool find_root(const struct acpi_source *from, acpi_map_fn map, struct root *out)
-{
-	struct rsdp r;
-
-	if (!find_rsdp(from, map, &r))
-		return false;
-	out->entry_size = 8;
-	out->h = r.xsdt ? table_at(r.xsdt, map) : NULL;
-	if (out->h && signed_as(out->h, "XSDT"))
-		return true;
-	out->entry_size = 4;
-	out->h = table_at(r.rsdt, map);
-	return out->h && signed_as(out->h, "RSDT");
-}
-
-/* Address of the nth table with the signature, or 0. */
-static hpa_t find_table(const struct root *root, const char *signature, unsigned nth, acpi_map_fn map)
-{
-	unsigned n = MIN((root->h->length - (unsigned)sizeof(*root->h)) / root->entry_size, TABLES_MAX);
-
-	for (unsigned i = 0; i < n; i++) {
-		hpa_t pa = 0;
-
-		memcpy(&pa, (const u8 *)(root->h + 1) + (u64)i * root->entry_size, root->entry_size);
-
-		const struct header *h = pa ? map(pa, sizeof(*h)) : NULL;
-
-		if (h && signed_as(h, signature) && !nth--)
-			return pa;
-	}
-	return 0;
-}
-
-static const struct header *get_table(const struct root *root, const char *signature, acpi_map_fn map)
-{
-	hpa_t pa = find_table(root, signature, 0, map);
-
-	return pa ? table_at(pa, map) : NULL;
+	if (r && r->revision >= 2 && r->length == sizeof(*r) && sum_is_zero(r, sizeof(*r)))
+		root.h = table_at(r->xsdt, "XSDT", map);
+	if (r && !root.h)
+		root = (struct root){table_at(r->rsdt, "RSDT", map), 4};
+	return root;
 }
 
 /* A field at the offset that its table has in the specification; 0 beyond the end: older editions are shorter. */
@@ -164,14 +101,27 @@ static u64 field(const struct header *h, u64 offset, unsigned size)
 	return v;
 }
 
-static struct acpi_gas gas(const struct header *h, u64 offset)
+/* The nth sound table with the signature, or NULL. */
+static const struct header *find_table(const struct root *root, const char *signature, unsigned nth, acpi_map_fn map)
 {
-	return (struct acpi_gas){.space = (u8)field(h, offset, 1),
-				 .width = (u8)field(h, offset + 1, 1),
-				 .offset = (u8)field(h, offset + 2, 1),
-				 .access = (u8)field(h, offset + 3, 1),
-				 .addr = field(h, offset + 4, 8)};
+	for (u64 at = sizeof(*root->h); at + root->entry_size <= root->h->length; at += root->entry_size) {
+		const struct header *h = table_at(field(root->h, at, root->entry_size), signature, map);
+
+		if (h && !nth--)
+			return h;
+	}
+	return NULL;
 }
+
+/* The address in the generic address structure (5.2.3.2) at offset if it is in that space and below the limit, or 0. */
+static u64 gas(const struct header *h, u64 offset, u8 space, u64 limit)
+{
+	u64 addr = field(h, offset + 4, 8);
+
+	return field(h, offset, 1) == space && addr < limit ? addr : 0;
+}
+
+static u16 gas_port(const struct header *h, u64 offset) { return (u16)gas(h, offset, 1, 0x10000); }
 
 static void add_cpu(struct acpi *out, u32 apic_id, u32 flags)
 {
@@ -183,7 +133,7 @@ static void add_cpu(struct acpi *out, u32 apic_id, u32 flags)
 		if (out->apic_id[i] == apic_id) /* often listed twice, as local APIC and x2APIC */
 			return;
 	if (out->cpus == ACPI_MAX_CPUS)
-		out->cpus_dropped++;
+		log("acpi: the processor with APIC id %u is one too many and not used\n", apic_id);
 	else
 		out->apic_id[out->cpus++] = apic_id;
 }
@@ -192,7 +142,6 @@ static void add_ioapic(struct acpi *out, const struct header *h, u64 at)
 {
 	if (out->ioapics == ACPI_MAX_IOAPICS)
 		return;
-	out->ioapic[out->ioapics].id = (u32)field(h, at + 2, 1);
 	out->ioapic[out->ioapics].base = field(h, at + 4, 4);
 	out->ioapic[out->ioapics++].gsi_base = (u32)field(h, at + 8, 4);
 }
@@ -209,185 +158,99 @@ static void override_isa(struct acpi *out, const struct header *h, u64 at)
 	out->isa[irq].level = (flags & TRIGGER) == LEVEL;
 }
 
-static void read_madt_entry(const struct header *h, u64 at, struct acpi *out)
-{
-	enum { LAPIC = 0, IOAPIC = 1, OVERRIDE = 2, LAPIC_ADDRESS = 5, X2APIC = 9 };
-	static const u8 least[] = {[LAPIC] = 8, [IOAPIC] = 12, [OVERRIDE] = 10, [LAPIC_ADDRESS] = 12, [X2APIC] = 16};
-	u64 type = field(h, at, 1);
-
-	if (type >= sizeof(least) || field(h, at + 1, 1) < least[type])
-		return;
-	switch (type) {
-	case LAPIC:
-		add_cpu(out, (u32)field(h, at + 3, 1), (u32)field(h, at + 4, 4));
-		break;
-	case X2APIC:
-		add_cpu(out, (u32)field(h, at + 4, 4), (u32)field(h, at + 8, 4));
-		break;
-	case IOAPIC:
-		add_ioapic(out, h, at);
-		break;
-	case OVERRIDE:
-		override_isa(out, h, at);
-		break;
-	case LAPIC_ADDRESS:
-		out->lapic_base = field(h, at + 4, 8);
-		break;
-	}
-}
-
 /* 5.2.12 */
 static void read_madt(const struct header *h, struct acpi *out)
 {
-	const u64 entries = 44, legacy_pic = 1;
+	enum { ENTRIES = 44, LAPIC = 0, IOAPIC = 1, OVERRIDE = 2, X2APIC = 9 };
 
-	out->cpus = 0;
-	out->lapic_base = field(h, 36, 4);
-	out->legacy_pic = field(h, 40, 4) & legacy_pic;
-	for (u64 at = entries, len; at + 2 <= h->length; at += len) {
+	for (u64 at = ENTRIES, len; at + 2 <= h->length; at += len) {
+		u64 type = field(h, at, 1);
+
 		len = field(h, at + 1, 1);
 		if (len < 2 || len > h->length - at) {
-			log("acpi    table APIC ends in a damaged entry\n");
+			log("acpi: table APIC ends in a damaged entry\n");
 			break;
 		}
-		read_madt_entry(h, at, out);
+		if (type == LAPIC)
+			add_cpu(out, (u32)field(h, at + 3, 1), (u32)field(h, at + 4, 4));
+		else if (type == X2APIC)
+			add_cpu(out, (u32)field(h, at + 4, 4), (u32)field(h, at + 8, 4));
+		else if (type == IOAPIC)
+			add_ioapic(out, h, at);
+		else if (type == OVERRIDE)
+			override_isa(out, h, at);
 	}
-	if (!out->cpus)
-		out->cpus = 1;
 }
 
 /* A register block: its extended address, in tables that are long enough to have one, else its port. */
-static struct acpi_gas block(const struct header *h, u64 extended, u64 port)
+static u16 block(const struct header *h, u64 extended, u64 port)
 {
-	struct acpi_gas g = gas(h, extended);
-
-	return g.addr ? g : (struct acpi_gas){.space = GAS_IO, .addr = field(h, port, 4)};
+	return field(h, extended + 4, 8) ? gas_port(h, extended) : (u16)field(h, port, 4);
 }
 
 /* 5.2.9. Returns the address of the DSDT. */
 static hpa_t read_fadt(const struct header *h, struct acpi *out)
 {
 	const u64 flags = field(h, 112, 4), timer_32 = BIT(8), has_reset = BIT(10);
-	struct acpi_gas timer = block(h, 208, 76);
 
-	out->smi_cmd = (u32)field(h, 48, 4);
+	out->smi_cmd = (u16)field(h, 48, 4);
 	out->acpi_enable = (u8)field(h, 52, 1);
-	out->pm1a_cnt = block(h, 172, 64);
-	out->pm1b_cnt = block(h, 184, 68);
-	out->reset = gas(h, 116);
+	out->pm1_cnt[0] = block(h, 172, 64);
+	out->pm1_cnt[1] = block(h, 184, 68);
+	out->reset_port = flags & has_reset ? gas_port(h, 116) : 0;
 	out->reset_value = (u8)field(h, 128, 1);
-	out->have_reset = flags & has_reset && out->reset.addr;
-	if (timer.space == GAS_IO && timer.addr <= 0xffff)
-		out->pm_timer = (u16)timer.addr;
+	out->pm_timer = block(h, 208, 76);
 	out->pm_timer_32 = flags & timer_32;
 	return field(h, 140, 8) ? field(h, 140, 8) : field(h, 40, 4);
 }
 
-/* An AML integer (20.2.3), of which the low byte is wanted. Returns what follows it, or NULL if it is something else.
+/*
+ * Name (_S5_, Package () {a, b, ...}), by its bytes: what else would spell it so is not in any firmware. The package's
+ * length takes 1 to 4 bytes, then comes the count; a and b are small, and so each a byte, with or without its prefix.
  */
-static const u8 *aml_integer(const u8 *p, const u8 *end, u8 *val)
-{
-	enum { ZERO = 0x00, ONE = 0x01, BYTE = 0x0a, WORD = 0x0b, DWORD = 0x0c, ONES = 0xff };
-
-	if (p >= end)
-		return NULL;
-	u8 op = *p++;
-	unsigned len = op == BYTE ? 1 : op == WORD ? 2 : op == DWORD ? 4 : 0;
-
-	if ((!len && op != ZERO && op != ONE && op != ONES) || len > (u64)(end - p))
-		return NULL;
-	*val = len ? *p : op;
-	return p + len;
-}
-
-/* Name (_S5_, Package () {a, b, ...}), by its bytes: what else would spell it so is not in any firmware. */
-static bool read_s5(const u8 *p, const u8 *end, struct acpi *out)
-{
-	enum { PACKAGE = 0x12 };
-	unsigned skip;
-
-	if (end - p < 4 || *p++ != PACKAGE)
-		return false;
-	skip = 1 + (*p >> 6) + 1; /* the package's length takes 1 to 4 bytes, then comes the count */
-	if (skip >= (u64)(end - p))
-		return false;
-	p = aml_integer(p + skip, end, &out->s5_a);
-	if (!p)
-		return false;
-	if (!aml_integer(p, end, &out->s5_b))
-		out->s5_b = 0;
-	out->s5_a &= 7;
-	out->s5_b &= 7;
-	return true;
-}
-
 static bool scan_for_s5(const struct header *h, struct acpi *out)
 {
-	enum { NAME = 0x08 };
-	const u8 *start = (const u8 *)(h + 1), *end = (const u8 *)h + h->length;
+	enum { BYTE = 0x0a };
+	const u8 *aml = (const u8 *)h;
 
-	for (const u8 *p = start + 1; p < end && end - p >= 4; p++) {
-		if (*p != '_' || memcmp(p, "_S5_", 4))
+	for (u64 at = sizeof(*h); at + 6 <= h->length; at++) {
+		if (aml[at] != '_' || memcmp(aml + at, "_S5_\x12", 5))
 			continue;
-		bool named = p[-1] == NAME || (p[-1] == '\\' && p - start >= 2 && p[-2] == NAME);
-
-		if (named && read_s5(p + 4, end, out))
-			return true;
+		at += 7 + (aml[at + 5] >> 6);
+		for (unsigned i = 0; i < ARRAY_SIZE(out->s5); i++) {
+			at += field(h, at, 1) == BYTE;
+			out->s5[i] = field(h, at++, 1) & 7;
+		}
+		return at <= h->length;
 	}
 	return false;
 }
 
-static void find_s5(const struct root *root, hpa_t dsdt, acpi_map_fn map, struct acpi *out)
+void acpi_read(const struct acpi_source *from, acpi_map_fn map, struct acpi *out)
 {
-	const struct header *h = dsdt ? table_at(dsdt, map) : NULL;
-
-	out->have_s5 = h && scan_for_s5(h, out);
-	for (unsigned i = 0; !out->have_s5 && i < TABLES_MAX; i++) {
-		hpa_t pa = find_table(root, "SSDT", i, map);
-
-		if (!pa)
-			break;
-		h = table_at(pa, map);
-		out->have_s5 = h && scan_for_s5(h, out);
-	}
-}
-
-static void read_small_tables(const struct root *root, acpi_map_fn map, struct acpi *out)
-{
-	const struct header *spcr = get_table(root, "SPCR", map), *hpet = get_table(root, "HPET", map);
-
-	if (spcr) {
-		out->spcr_type = (u8)field(spcr, 36, 1);
-		out->spcr_port = gas(spcr, 40);
-		out->spcr = out->spcr_port.addr;
-	}
-	if (hpet && gas(hpet, 40).space == GAS_MEMORY)
-		out->hpet = gas(hpet, 40).addr;
-	out->dmar = find_table(root, "DMAR", 0, map);
-	out->ivrs = find_table(root, "IVRS", 0, map);
-	out->mcfg = find_table(root, "MCFG", 0, map);
-}
-
-int acpi_read(const struct acpi_source *from, acpi_map_fn map, struct acpi *out)
-{
-	struct root root;
-
 	memset(out, 0, sizeof(*out));
-	out->cpus = 1;
-	out->lapic_base = 0xfee00000;
-	out->legacy_pic = true;
 	for (unsigned i = 0; i < ARRAY_SIZE(out->isa); i++)
 		out->isa[i].gsi = i;
-	if (!find_root(from, map, &root))
-		return -ENOENT;
-	out->present = true;
 
-	const struct header *madt = get_table(&root, "APIC", map), *fadt = get_table(&root, "FACP", map);
+	const struct root root = find_root(from, map);
 
-	if (madt)
-		read_madt(madt, out);
-	if (fadt)
-		find_s5(&root, read_fadt(fadt, out), map, out);
-	read_small_tables(&root, map, out);
-	return 0;
+	out->present = root.h;
+	if (!root.h)
+		return;
+
+	const struct header *h = find_table(&root, "APIC", 0, map);
+
+	if (h)
+		read_madt(h, out);
+	h = find_table(&root, "FACP", 0, map);
+	if (h) {
+		h = table_at(read_fadt(h, out), "DSDT", map);
+		out->have_s5 = h && scan_for_s5(h, out);
+	}
+	for (unsigned i = 0; !out->have_s5 && (h = find_table(&root, "SSDT", i, map)); i++)
+		out->have_s5 = scan_for_s5(h, out);
+	h = find_table(&root, "SPCR", 0, map);
+	out->spcr_port = h ? gas_port(h, 40) : 0;
+	h = find_table(&root, "HPET", 0, map);
+	out->hpet = h ? gas(h, 40, 0, ~0ul) : 0;
 }

@@ -15,17 +15,13 @@ static char ring[RING_SIZE];
 static u64 written;          /* bytes in all; the ring holds the last RING_SIZE of them */
 static bool guest_line_open; /* the last text was a guest's and did not end its line */
 
-static bool lock_broken; /* set once, by a panic */
+static bool lock_broken; /* set once, by a panic; from then on nobody takes or drops it */
 
-static u64 enter(bool *locked)
-{
-	*locked = !atomic_load(&lock_broken);
-	return *locked ? lock_take_irq(&lock) : 0;
-}
+static u64 enter(void) { return atomic_load(&lock_broken) ? 0 : lock_take_irq(&lock); }
 
-static void leave(bool locked, u64 irq)
+static void leave(u64 irq)
 {
-	if (locked)
+	if (!atomic_load(&lock_broken))
 		lock_drop_irq(&lock, irq);
 }
 
@@ -46,14 +42,13 @@ static void put(const char *text, size_t len)
 
 void console_log(const char *text, size_t len)
 {
-	bool locked;
-	u64 irq = enter(&locked);
+	u64 irq = enter();
 
 	if (guest_line_open)
 		put("\n", 1);
 	guest_line_open = false;
 	put(text, len);
-	leave(locked, irq);
+	leave(irq);
 }
 
 /* Weak, because user space has a port_log of its own. */
@@ -61,76 +56,35 @@ __attribute__((weak)) void port_log(const char *text, size_t len) { console_log(
 
 void console_write(const char *text, size_t len)
 {
-	bool locked;
-	u64 irq = enter(&locked);
+	u64 irq = enter();
 
 	if (len)
 		guest_line_open = text[len - 1] != '\n';
 	put(text, len);
-	leave(locked, irq);
-}
-
-/* The last len bytes of the ring. */
-static void pieces(u64 end, size_t len, void (*fn)(void *arg, const char *text, size_t len), void *arg)
-{
-	size_t at = (end - len) % RING_SIZE;
-	size_t first = MIN(len, RING_SIZE - at);
-
-	if (first)
-		fn(arg, ring + at, first);
-	if (len > first)
-		fn(arg, ring, len - first);
-}
-
-void console_ring(void (*fn)(void *arg, const char *text, size_t len), void *arg)
-{
-	bool locked;
-	u64 irq = enter(&locked), end = written;
-
-	leave(locked, irq);
-	pieces(end, MIN(end, RING_SIZE), fn, arg);
-}
-
-static void replay(void *sink, const char *text, size_t len)
-{
-	struct console_sink *s = sink;
-
-	s->write(s, text, len);
+	leave(irq);
 }
 
 void console_add_sink(struct console_sink *s)
 {
-	bool locked;
-	u64 irq = enter(&locked);
+	u64 irq = enter();
+	size_t at = written % RING_SIZE;
 
-	pieces(written, MIN(written, RING_SIZE), replay, s);
+	if (written > RING_SIZE)
+		s->write(s, ring + at, RING_SIZE - at);
+	s->write(s, ring, at);
 	s->next = sinks;
 	sinks = s;
-	leave(locked, irq);
-}
-
-void console_remove_sink(struct console_sink *s)
-{
-	bool locked;
-	u64 irq = enter(&locked);
-	struct console_sink **p = &sinks;
-
-	while (*p && *p != s)
-		p = &(*p)->next;
-	if (*p)
-		*p = s->next;
-	leave(locked, irq);
+	leave(irq);
 }
 
 void console_break_lock(void) { atomic_store(&lock_broken, true); }
 
 void console_drain(void)
 {
-	bool locked;
-	u64 irq = enter(&locked);
+	u64 irq = enter();
 
 	for (struct console_sink *s = sinks; s; s = s->next)
 		if (s->drain)
 			s->drain(s);
-	leave(locked, irq);
+	leave(irq);
 }

@@ -13,22 +13,15 @@
 struct console_sink {
 	void (*write)(struct console_sink *s, const char *text, size_t len);
 	void (*drain)(struct console_sink *s); /* waits until all of it has left; NULL: nothing to wait for */
-	const char *name;
 	struct console_sink *next;
 };
 
 void console_add_sink(struct console_sink *s); /* replays the ring to it */
-void console_remove_sink(struct console_sink *s);
 /* A message of the hypervisor's own: starts a new line if a guest has left one unfinished, so that lines can be parsed.
  */
 void console_log(const char *text, size_t len);
 /* Guest output: raw bytes. One atomic write. */
 void console_write(const char *text, size_t len);
-/*
- * The ring, oldest first: calls fn for at most two pieces, without the lock, so that fn may log. What is written
- * meanwhile may replace the oldest text under it.
- */
-void console_ring(void (*fn)(void *arg, const char *text, size_t len), void *arg);
 /* From a panic: no lock is waited for from now on. */
 void console_break_lock(void);
 /* Returns once everything written has left the serial ports (LSR.TEMT). Before power-off. */

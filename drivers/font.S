@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The screen's font, a PSF file that the build unpacks from the system's console fonts. */
 	.section .rodata
-	.globl font_start, font_end
+	.globl font_start
 	.balign 8
 font_start:
 	.incbin "build/font.psf"
-font_end:
 	.section .note.GNU-stack, "", @progbits

@@ -9,14 +9,13 @@
 struct framebuffer {
 	hpa_t base; /* 0: none */
 	u32 pitch, width, height;
-	u8 bpp; /* 15, 16, 24, 32; 0 with text: EGA text */
-	bool text;
-	u8 red_pos, red_size, green_pos, green_size, blue_pos, blue_size;
+	u8 bpp;    /* of a linear one; 32 is what can be drawn */
+	bool text; /* EGA text, and sizes are in characters; the pitch is in bytes always */
 };
 
 /*
  * Opens the screen that fb describes at va (where its memory is mapped, fb->pitch * fb->height bytes, or 4000 bytes of
- * text). Returns false for a format it cannot draw. Drawing is into RAM first; only changed rows reach video memory.
+ * text). Returns false for a format it cannot draw. Once only.
  */
 bool screen_open(const struct framebuffer *fb, volatile void *va);
 

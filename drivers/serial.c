@@ -7,9 +7,8 @@
 
 #include "arch/x86/cpu/cpu.h"
 #include "lib/bits.h"
-#include "lib/errno.h"
 
-enum { DATA = 0, IER = 1, IIR = 2, FCR = 2, LCR = 3, MCR = 4, LSR = 5, SCRATCH = 7 };
+enum { DATA = 0, IER = 1, IIR = 2, FCR = 2, LCR = 3, MCR = 4, LSR = 5 };
 
 #define IER_RECEIVE    0x01
 #define IIR_FIFO       0xc0
@@ -29,10 +28,8 @@ enum { DATA = 0, IER = 1, IIR = 2, FCR = 2, LCR = 3, MCR = 4, LSR = 5, SCRATCH =
 
 struct uart {
 	struct console_sink sink;
-	volatile void *mmio;
-	unsigned shift;
+	u16 port;
 	unsigned depth, room; /* bytes that fit at once; that still fit without asking */
-	u16 port;             /* 0: by MMIO */
 	bool stuck;
 };
 
@@ -43,24 +40,8 @@ static unsigned uart_count;
 static u8 input[1024];
 static u32 input_head, input_tail;
 
-static u8 reg_read(const struct uart *u, unsigned reg)
-{
-	if (u->port)
-		return inb((u16)(u->port + reg));
-	if (u->shift == 2)
-		return (u8)((volatile u32 *)u->mmio)[reg];
-	return ((volatile u8 *)u->mmio)[reg << u->shift];
-}
-
-static void reg_write(const struct uart *u, unsigned reg, u8 val)
-{
-	if (u->port)
-		outb((u16)(u->port + reg), val);
-	else if (u->shift == 2)
-		((volatile u32 *)u->mmio)[reg] = val;
-	else
-		((volatile u8 *)u->mmio)[reg << u->shift] = val;
-}
+static u8 reg_read(const struct uart *u, unsigned reg) { return inb((u16)(u->port + reg)); }
+static void reg_write(const struct uart *u, unsigned reg, u8 val) { outb((u16)(u->port + reg), val); }
 
 static bool wait_for(const struct uart *u, u8 lsr_bit, unsigned polls)
 {
@@ -103,27 +84,20 @@ static void serial_drain(struct console_sink *s)
 		wait_for(u, LSR_IDLE, PATIENCE);
 }
 
-static bool probe(const struct uart *u)
+/* What the firmware is still sending goes out first; then a byte must come back in loopback. */
+static bool set_up(const struct uart *u)
 {
-	static const u8 patterns[] = {0x5a, 0xa5};
 	const u8 echo = 0xae;
 
-	for (size_t i = 0; i < sizeof(patterns); i++) {
-		reg_write(u, SCRATCH, patterns[i]);
-		if (reg_read(u, SCRATCH) != patterns[i])
-			return false;
-	}
 	if (reg_read(u, LSR) == LSR_NO_PORT)
 		return false;
-	wait_for(u, LSR_IDLE, PATIENCE); /* what the firmware is still sending */
+	wait_for(u, LSR_IDLE, PATIENCE);
+	reg_write(u, LCR, LCR_DIVISOR);
+	reg_write(u, DATA, DIVISOR_115200);
+	reg_write(u, IER, 0);
+	reg_write(u, LCR, LCR_8N1);
 	reg_write(u, IER, 0);
 	reg_write(u, FCR, FCR_ENABLE);
-	if (u->port) {
-		reg_write(u, LCR, LCR_DIVISOR);
-		reg_write(u, DATA, DIVISOR_115200);
-		reg_write(u, IER, 0);
-	}
-	reg_write(u, LCR, LCR_8N1);
 	reg_write(u, MCR, MCR_LOOP);
 	reg_write(u, DATA, echo);
 	bool ok = wait_for(u, LSR_RECEIVED, PATIENCE / 10) && reg_read(u, DATA) == echo;
@@ -131,27 +105,17 @@ static bool probe(const struct uart *u)
 	return ok;
 }
 
-static bool is_open(u16 port, const volatile void *mmio)
+bool serial_open(u16 port)
 {
 	for (unsigned i = 0; i < uart_count; i++)
-		if (uarts[i].port == port && uarts[i].mmio == mmio)
+		if (uarts[i].port == port)
 			return true;
-	return false;
-}
-
-static bool open_uart(u16 port, volatile void *mmio, unsigned shift)
-{
-	if (is_open(port, mmio))
-		return true;
 	if (uart_count == ARRAY_SIZE(uarts))
 		return false;
 	struct uart *u = &uarts[uart_count];
 
-	*u = (struct uart){.sink = {.write = serial_write, .drain = serial_drain, .name = "serial"},
-			   .port = port,
-			   .mmio = mmio,
-			   .shift = shift};
-	if (!probe(u))
+	*u = (struct uart){.sink = {.write = serial_write, .drain = serial_drain}, .port = port};
+	if (!set_up(u))
 		return false;
 	u->depth = (reg_read(u, IIR) & IIR_FIFO) == IIR_FIFO ? FIFO_DEPTH : 1;
 	uart_count++;
@@ -159,22 +123,9 @@ static bool open_uart(u16 port, volatile void *mmio, unsigned shift)
 	return true;
 }
 
-bool serial_open(u16 port) { return open_uart(port, NULL, 0); }
-bool serial_open_mmio(volatile void *base, unsigned shift) { return open_uart(0, base, shift); }
-
-u16 serial_probe_legacy(void)
-{
-	static const u16 ports[] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
-
-	for (size_t i = 0; i < ARRAY_SIZE(ports); i++)
-		if (serial_open(ports[i]))
-			return ports[i];
-	return 0;
-}
-
 int serial_input_irq(void)
 {
-	if (!uart_count || !uarts[0].port)
+	if (!uart_count)
 		return -1;
 	reg_write(&uarts[0], IER, IER_RECEIVE);
 	return uarts[0].port & 0x100 ? 4 : 3; /* COM1 and COM3; COM2 and COM4 */
@@ -195,11 +146,9 @@ void serial_interrupt(void)
 	}
 }
 
-bool serial_has_input(void) { return atomic_load(&input_head) != atomic_load(&input_tail); }
-
 int serial_getc(void)
 {
-	if (!serial_has_input())
+	if (input_tail == atomic_load(&input_head))
 		return -1;
 	u8 c = input[input_tail % sizeof(input)];
 

@@ -39,7 +39,7 @@ static const void *map(hpa_t pa, u64 len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct acpi_source b = {.have_copy = true};
+	struct acpi_source b = {0};
 	struct acpi a;
 
 	if (size < 36)
@@ -53,7 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	ram = data;
 	ram_size = size;
 	acpi_read(&b, map, &a);
-	if (!a.cpus || a.cpus > ACPI_MAX_CPUS || a.ioapics > ACPI_MAX_IOAPICS || a.s5_a > 7 || a.s5_b > 7)
+	if (a.cpus > ACPI_MAX_CPUS || a.ioapics > ACPI_MAX_IOAPICS || a.s5[0] > 7 || a.s5[1] > 7)
 		abort();
 	while (n_pieces)
 		free(pieces[--n_pieces]);

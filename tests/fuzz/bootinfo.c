@@ -24,21 +24,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct bootinfo b;
-	const char *why;
 	char val[32];
 
 	if (size < 1)
 		return 0;
 	ram = data + 1;
 	ram_size = size - 1;
-	bootinfo_parse(data[0] & 1 ? MULTIBOOT1_MAGIC : MULTIBOOT2_MAGIC, 0, read_ram, &b, &why);
+	bootinfo_parse(data[0] & 1 ? MULTIBOOT1_MAGIC : MULTIBOOT2_MAGIC, 0, read_ram, &b);
 	b.image_start = 0x200000;
 	b.image_end = 0x280000;
 	bootinfo_claim(&b);
 	for (unsigned i = 0; i < b.ranges; i++) {
 		const struct mem_range *r = &b.range[i];
 
-		if (!r->len || r->start % PAGE_SIZE || r->len % PAGE_SIZE || r->kind >= MEM_KINDS)
+		if (!r->len || r->start % PAGE_SIZE || r->len % PAGE_SIZE || r->kind > MEM_RESERVED)
 			abort();
 		if (i && r->start < r[-1].start + r[-1].len)
 			abort();

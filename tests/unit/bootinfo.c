@@ -8,11 +8,8 @@
 
 #include <cmocka.h>
 
-#include "lib/errno.h"
-
 static u8 ram[1 << 20];
 static struct bootinfo b;
-static const char *why;
 static u32 at;
 
 static const void *read_ram(hpa_t pa, u64 len) { return pa < sizeof(ram) && len <= sizeof(ram) - pa ? ram + pa : NULL; }
@@ -36,12 +33,14 @@ static void check_range(unsigned i, hpa_t start, hpa_t end, u32 kind)
 	assert_int_equal(b.range[i].kind, kind);
 }
 
+enum { NOTHING = 99 };
+
 static u32 kind_at(hpa_t pa)
 {
 	for (unsigned i = 0; i < b.ranges; i++)
 		if (pa >= b.range[i].start && pa - b.range[i].start < b.range[i].len)
 			return b.range[i].kind;
-	return MEM_KINDS;
+	return NOTHING;
 }
 
 static void check_order(void)
@@ -58,10 +57,10 @@ static void check_order(void)
 
 static void ram_shrinks_and_others_grow(void **state)
 {
-	assert_int_equal(bootinfo_add(&b, 0x1001, 0x3000, MEM_RAM), 0);
+	bootinfo_add(&b, 0x1001, 0x3000, MEM_RAM);
 	check_range(0, 0x2000, 0x4000, MEM_RAM);
-	bootinfo_add(&b, 0x8001, 1, MEM_ACPI);
-	check_range(1, 0x8000, 0x9000, MEM_ACPI);
+	bootinfo_add(&b, 0x8001, 1, MEM_RESERVED);
+	check_range(1, 0x8000, 0x9000, MEM_RESERVED);
 	bootinfo_add(&b, 0x20001, 0xfff, MEM_RAM);
 	bootinfo_add(&b, 0x30000, 0, MEM_RAM);
 	assert_int_equal(b.ranges, 2);
@@ -70,8 +69,9 @@ static void ram_shrinks_and_others_grow(void **state)
 static void overlap_does_not_depend_on_order(void **state)
 {
 	static const struct mem_range in[] = {
-		{0x100000, 0x900000, MEM_RAM},    {0x200000, 0x100000, MEM_RESERVED}, {0x280000, 0x100000, MEM_ACPI},
-		{0x0f0000, 0x020000, MEM_LOADER}, {0x900000, 0x200000, MEM_BAD},      {0x250000, 0x001000, MEM_RAM},
+		{0x100000, 0x900000, MEM_RAM},      {0x200000, 0x100000, MEM_RESERVED},
+		{0x280000, 0x100000, MEM_RESERVED}, {0x0f0000, 0x020000, MEM_LOADER},
+		{0x900000, 0x200000, MEM_RESERVED}, {0x250000, 0x001000, MEM_RAM},
 	};
 	struct bootinfo first;
 	unsigned order[] = {0, 1, 2, 3, 4, 5};
@@ -79,7 +79,7 @@ static void overlap_does_not_depend_on_order(void **state)
 	for (unsigned round = 0; round < 720; round++) {
 		memset(&b, 0, sizeof(b));
 		for (unsigned i = 0; i < 6; i++)
-			assert_int_equal(bootinfo_add(&b, in[order[i]].start, in[order[i]].len, in[order[i]].kind), 0);
+			bootinfo_add(&b, in[order[i]].start, in[order[i]].len, in[order[i]].kind);
 		check_order();
 		if (!round)
 			first = b;
@@ -103,13 +103,12 @@ static void overlap_does_not_depend_on_order(void **state)
 			order[j] = t;
 		}
 	}
-	assert_int_equal(b.ranges, 6);
+	assert_int_equal(b.ranges, 5);
 	check_range(0, 0x0f0000, 0x110000, MEM_LOADER);
 	check_range(1, 0x110000, 0x200000, MEM_RAM);
-	check_range(2, 0x200000, 0x300000, MEM_RESERVED);
-	check_range(3, 0x300000, 0x380000, MEM_ACPI);
-	check_range(4, 0x380000, 0x900000, MEM_RAM);
-	check_range(5, 0x900000, 0xb00000, MEM_BAD);
+	check_range(2, 0x200000, 0x380000, MEM_RESERVED);
+	check_range(3, 0x380000, 0x900000, MEM_RAM);
+	check_range(4, 0x900000, 0xb00000, MEM_RESERVED);
 }
 
 static void ranges_that_wrap_are_cut(void **state)
@@ -121,30 +120,32 @@ static void ranges_that_wrap_are_cut(void **state)
 	assert_int_equal(b.ranges, 1);
 }
 
-/* With no room for one more range, RAM may be lost but nothing reserved may become RAM. */
-static void full_table_loses_ram_only(void **state)
+/* With no room for one more range the highest are lost; nothing reserved may become RAM. */
+static void full_table_loses_the_highest(void **state)
 {
 	for (unsigned i = 0; i < BOOT_RANGES; i++)
-		assert_int_equal(bootinfo_add(&b, i * 0x10000ull, 0x8000, MEM_RAM), 0);
-	assert_int_equal(bootinfo_add(&b, 0x12000, 0x1000, MEM_RESERVED), -ENOSPC);
-	assert_true(b.dropped > 0);
+		bootinfo_add(&b, i * 0x10000ull, 0x8000, MEM_RAM);
+	assert_int_equal(b.dropped, 0);
+	assert_int_equal(kind_at((BOOT_RANGES - 1) * 0x10000ull), MEM_RAM);
+	bootinfo_add(&b, 0x12000, 0x1000, MEM_RESERVED);
+	assert_int_equal(b.dropped, 2);
 	check_order();
 	assert_int_equal(kind_at(0x11000), MEM_RAM);
-	assert_int_not_equal(kind_at(0x12000), MEM_RAM);
+	assert_int_equal(kind_at(0x12000), MEM_RESERVED);
 	assert_int_equal(kind_at(0x21000), MEM_RAM);
-	/* Reserved over a gap that cannot be recorded, and over RAM behind it. */
-	while (b.ranges < BOOT_RANGES)
-		assert_int_equal(bootinfo_add(&b, 0x40000000 + b.ranges * 0x10000ull, 0x8000, MEM_RAM), 0);
-	assert_int_equal(bootinfo_add(&b, 0x28000, 0x10000, MEM_RESERVED), -ENOSPC);
-	assert_int_equal(kind_at(0x30000), MEM_RESERVED);
+	assert_int_equal(kind_at((BOOT_RANGES - 1) * 0x10000ull), NOTHING);
+	/* Reserved over a gap and over RAM behind it: no more ranges than before. */
+	bootinfo_add(&b, 0x28000, 0x10000, MEM_RESERVED);
+	assert_int_equal(b.dropped, 2);
+	assert_int_equal(kind_at(0x28000), MEM_RESERVED);
 	assert_int_equal(kind_at(0x37000), MEM_RESERVED);
 	check_order();
 }
 
-static void claim_touches_ram_only(void **state)
+static void claim_leaves_what_is_reserved(void **state)
 {
 	bootinfo_add(&b, 0x100000, 0x400000, MEM_RAM);
-	bootinfo_add(&b, 0x300000, 0x1000, MEM_ACPI);
+	bootinfo_add(&b, 0x300000, 0x1000, MEM_RESERVED);
 	b.image_start = 0x200000;
 	b.image_end = 0x280000;
 	b.modules = 2;
@@ -158,11 +159,12 @@ static void claim_touches_ram_only(void **state)
 	assert_int_equal(kind_at(0x27f000), MEM_LOADER);
 	assert_int_equal(kind_at(0x280000), MEM_RAM);
 	assert_int_equal(kind_at(0x2ff000), MEM_LOADER);
-	assert_int_equal(kind_at(0x300000), MEM_ACPI);
+	assert_int_equal(kind_at(0x300000), MEM_RESERVED);
 	assert_int_equal(kind_at(0x301000), MEM_LOADER);
 	assert_int_equal(kind_at(0x302000), MEM_RAM);
 	assert_int_equal(kind_at(0x4ff000), MEM_LOADER);
-	assert_int_equal(kind_at(0x500000), MEM_KINDS);
+	assert_int_equal(kind_at(0x500000), MEM_LOADER);
+	assert_int_equal(kind_at(0x510000), NOTHING);
 	check_order();
 }
 
@@ -193,7 +195,7 @@ static void mb1_full(void **state)
 	char val[16];
 
 	mb1_base();
-	put32(MB1, 1 << 2 | 1 << 3 | 1 << 6 | 1 << 9);
+	put32(MB1, 1 << 2 | 1 << 3 | 1 << 6);
 	put32(MB1 + 16, 0xb000);
 	strcpy((char *)ram + 0xb000, "build/cleave console=com2  debug console=com1");
 	put32(MB1 + 20, 2);
@@ -204,68 +206,51 @@ static void mb1_full(void **state)
 	strcpy((char *)ram + 0xd000, "dir/guests.conf x y");
 	put32(0xc010, 0x500000);
 	put32(0xc014, 0x4fffff);
-	put32(MB1 + 64, 0xe000);
-	strcpy((char *)ram + 0xe000, "a loader");
-	assert_int_equal(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b, &why), 0);
+	assert_null(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b));
 	assert_string_equal(b.protocol, "multiboot1");
-	assert_string_equal(b.loader, "a loader");
 	assert_int_equal(b.modules, 1);
 	assert_int_equal(b.dropped, 1);
 	assert_string_equal(b.module[0].name, "dir/guests.conf");
 	assert_int_equal(b.module[0].start, 0x400000);
 	assert_int_equal(b.module[0].len, 0x1234);
 	check_range(0, 0, 0x1000, MEM_RESERVED);
-	check_range(1, 0x1000, 0x9f000, MEM_RAM);
-	check_range(2, 0xa0000, 0x100000, MEM_RESERVED);
+	check_range(1, 0x1000, 0x80000, MEM_RAM);
+	check_range(2, 0x80000, 0x100000, MEM_RESERVED);
 	check_range(3, 0x100000, 0x7e0000, MEM_RAM);
-	check_range(4, 0x7e0000, 0x800000, MEM_ACPI);
+	check_range(4, 0x7e0000, 0x800000, MEM_RESERVED);
 	assert_true(bootinfo_option(&b, "console", val, sizeof(val)));
 	assert_string_equal(val, "com1");
-	assert_true(bootinfo_option(&b, "debug", val, sizeof(val)));
-	assert_string_equal(val, "");
+	assert_false(bootinfo_option(&b, "debug", val, sizeof(val)));
 	assert_false(bootinfo_option(&b, "consol", val, sizeof(val)));
 	assert_false(bootinfo_option(&b, "com1", val, sizeof(val)));
 	assert_true(bootinfo_option(&b, "console", val, 3));
 	assert_string_equal(val, "co");
 }
 
-static void mb1_without_map_uses_the_basic_sizes(void **state)
-{
-	put32(MB1, 1);
-	put32(MB1 + 4, 639);
-	put32(MB1 + 8, 7168);
-	assert_int_equal(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b, &why), 0);
-	check_range(1, 0x1000, 0x9f000, MEM_RAM);
-	check_range(3, 0x100000, 0x800000, MEM_RAM);
-}
-
+/* The extended BIOS data area is often missing from the map. */
 static void mb1_ebda_is_kept(void **state)
 {
 	mb1_base();
-	ram[0x40e] = 0x00;
-	ram[0x40f] = 0x98;
-	assert_int_equal(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b, &why), 0);
-	assert_int_equal(kind_at(0x97000), MEM_RAM);
-	assert_int_equal(kind_at(0x98000), MEM_RESERVED);
+	assert_null(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b));
+	assert_int_equal(kind_at(0x7f000), MEM_RAM);
+	assert_int_equal(kind_at(0x80000), MEM_RESERVED);
 	assert_int_equal(kind_at(0x9f000), MEM_RESERVED);
 }
 
 static void mb1_damage_is_refused(void **state)
 {
-	assert_int_equal(bootinfo_parse(MULTIBOOT1_MAGIC, sizeof(ram) - 10, read_ram, &b, &why), -EINVAL);
-	assert_int_equal(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b, &why), -EINVAL);
-	assert_string_equal(why, "the loader gave no memory map");
+	assert_non_null(bootinfo_parse(MULTIBOOT1_MAGIC, sizeof(ram) - 10, read_ram, &b));
+	assert_string_equal(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b), "the loader gave no memory map");
 	mb1_base();
 	put32(0xa000, 4);
-	assert_int_equal(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b, &why), -EINVAL);
+	assert_non_null(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b));
 	mb1_base();
 	put32(MB1 + 48, 0xfffffff0);
-	assert_int_equal(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b, &why), -EINVAL);
+	assert_non_null(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b));
 	mb1_base();
 	put32(MB1 + 44, 0xffffffff);
-	assert_int_equal(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b, &why), -EINVAL);
-	assert_int_equal(bootinfo_parse(0x12345678, MB1, read_ram, &b, &why), -EINVAL);
-	assert_string_equal(why, "not started by a multiboot loader");
+	assert_non_null(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b));
+	assert_string_equal(bootinfo_parse(0x12345678, MB1, read_ram, &b), "not started by a multiboot loader");
 }
 
 static void mb1_module_count_may_lie(void **state)
@@ -278,7 +263,7 @@ static void mb1_module_count_may_lie(void **state)
 	put32(sizeof(ram) - 32 + 4, 0x400001);
 	put32(sizeof(ram) - 32 + 8, sizeof(ram) - 3);
 	memset(ram + sizeof(ram) - 3, 'x', 3);
-	assert_int_equal(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b, &why), 0);
+	assert_null(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b));
 	assert_int_equal(b.modules, 1);
 	assert_int_equal(b.dropped, 0xfffffffe);
 	assert_string_equal(b.module[0].name, "xxx");
@@ -296,11 +281,11 @@ static void tag(u32 type, const void *body, u32 len)
 
 static void mb2_begin(void) { at = 0x1008; }
 
-static int mb2_parse(void)
+static const char *mb2_parse(void)
 {
 	tag(0, "", 0);
 	put32(0x1000, at - 0x1000);
-	return bootinfo_parse(MULTIBOOT2_MAGIC, 0x1000, read_ram, &b, &why);
+	return bootinfo_parse(MULTIBOOT2_MAGIC, 0x1000, read_ram, &b);
 }
 
 static void mb2_map_tag(void)
@@ -323,7 +308,6 @@ static void mb2_full(void **state)
 
 	mb2_begin();
 	tag(1, "console=screen", 15);
-	tag(2, "GRUB 2.06", 10);
 	tag(3, module, sizeof(module));
 	mb2_map_tag();
 	fb[3] = 0xe0;
@@ -333,18 +317,16 @@ static void mb2_full(void **state)
 	tag(15, "RSD PTR newnewnewnewnewnewnewnewnewn", 36);
 	tag(14, "RSD PTR oldoldoldold", 20);
 	tag(77, "unknown", 7);
-	assert_int_equal(mb2_parse(), 0);
+	assert_null(mb2_parse());
 	assert_string_equal(b.protocol, "multiboot2");
 	assert_string_equal(b.cmdline, "console=screen");
-	assert_string_equal(b.loader, "GRUB 2.06");
 	assert_int_equal(b.firmware, FIRMWARE_BIOS);
 	assert_int_equal(b.modules, 1);
 	assert_string_equal(b.module[0].name, "vmlinuz");
 	assert_int_equal(b.module[0].len, 0x10);
-	assert_true(b.fb.base == 0xe0000000 && b.fb.bpp == 16 && b.fb.red_pos == 11 && b.fb.green_size == 6);
-	assert_true(b.acpi.have_copy);
+	assert_true(b.fb.base == 0xe0000000 && b.fb.bpp == 16 && !b.fb.text);
 	assert_memory_equal(b.acpi.copy, "RSD PTR newnew", 14);
-	check_range(1, 0x1000, 0xa0000, MEM_RAM);
+	check_range(1, 0x1000, 0x80000, MEM_RAM);
 	check_range(3, 0x100000, 0x800000, MEM_RAM);
 }
 
@@ -356,7 +338,7 @@ static void mb2_uefi_has_no_map_yet(void **state)
 	tag(12, &table, 8);
 	tag(20, &handle, 8);
 	tag(18, "", 0);
-	assert_int_equal(mb2_parse(), 0);
+	assert_null(mb2_parse());
 	assert_int_equal(b.firmware, FIRMWARE_UEFI);
 	assert_true(b.efi_boot_services && b.efi_system_table == table && b.efi_image_handle == handle);
 }
@@ -381,51 +363,21 @@ static void efi_map(void **state)
 	};
 
 	bootinfo_add(&b, 0x50000000, 0x1000, MEM_RAM);
-	assert_int_equal(bootinfo_efi_map(&b, map, sizeof(map), sizeof(map[0])), 0);
+	bootinfo_efi_map(&b, map, sizeof(map), sizeof(map[0]));
 	check_order();
 	assert_int_equal(kind_at(0), MEM_RESERVED);
 	assert_int_equal(kind_at(0x1000), MEM_RAM);
 	assert_int_equal(kind_at(0x100000), MEM_RAM);
 	assert_int_equal(kind_at(0x200000), MEM_RAM);
-	assert_int_equal(kind_at(0x300000), MEM_ACPI);
+	assert_int_equal(kind_at(0x300000), MEM_RESERVED);
 	assert_int_equal(kind_at(0x310000), MEM_RESERVED);
 	assert_int_equal(kind_at(0x320000), MEM_RAM);
 	assert_int_equal(kind_at(0x330000), MEM_RESERVED);
 	assert_int_equal(kind_at(0x50000000), MEM_RESERVED);
-	assert_int_equal(bootinfo_efi_map(&b, map, sizeof(map), 8), -EINVAL);
-	assert_int_equal(bootinfo_efi_map(&b, map, 20, sizeof(map[0])), -EINVAL);
-}
-
-/* After boot services have ended the loader's own map is the better one; the firmware's serves where it is alone. */
-static void mb2_efi_map_is_second_choice(void **state)
-{
-	struct {
-		u32 entry, version;
-		struct efi_entry e[1];
-	} map = {sizeof(struct efi_entry), 1, {{7, 0, 0x100000, 0, 0x10, 0xf, 0}}};
-
-	mb2_begin();
-	tag(17, &map, sizeof(map));
-	assert_int_equal(mb2_parse(), 0);
-	assert_int_equal(kind_at(0x100000), MEM_RAM);
-	assert_int_equal(kind_at(0x400000), MEM_KINDS);
-	reset(NULL);
-	mb2_begin();
-	tag(17, &map, sizeof(map));
-	mb2_map_tag();
-	assert_int_equal(mb2_parse(), 0);
-	assert_int_equal(kind_at(0x400000), MEM_RAM);
-}
-
-static void mb2_basic_sizes(void **state)
-{
-	u32 sizes[2] = {639, 1024};
-
-	mb2_begin();
-	tag(4, sizes, 8);
-	assert_int_equal(mb2_parse(), 0);
-	assert_int_equal(kind_at(0x100000), MEM_RAM);
-	assert_int_equal(kind_at(0x200000), MEM_KINDS);
+	bootinfo_efi_map(&b, map, sizeof(map), 8);
+	assert_int_equal(kind_at(0x100000), NOTHING);
+	bootinfo_efi_map(&b, map, 20, sizeof(map[0]));
+	assert_int_equal(kind_at(0x100000), NOTHING);
 }
 
 static void mb2_damage_is_refused(void **state)
@@ -434,7 +386,7 @@ static void mb2_damage_is_refused(void **state)
 
 	for (unsigned i = 0; i < 4; i++) {
 		put32(0x1000, sizes[i]);
-		assert_int_equal(bootinfo_parse(MULTIBOOT2_MAGIC, 0x1000, read_ram, &b, &why), -EINVAL);
+		assert_non_null(bootinfo_parse(MULTIBOOT2_MAGIC, 0x1000, read_ram, &b));
 	}
 	for (unsigned i = 0; i < 8; i++) {
 		static const u32 types[] = {1, 3, 4, 6, 8, 12, 17, 20};
@@ -445,8 +397,7 @@ static void mb2_damage_is_refused(void **state)
 		u32 bad = at;
 		tag(types[i], "", 0);
 		put32(bad + 4, i & 1 ? 0xfffffff0 : 7);
-		assert_int_equal(mb2_parse(), -EINVAL);
-		assert_string_equal(why, "the multiboot2 information has a tag of impossible size");
+		assert_string_equal(mb2_parse(), "the multiboot2 information has a tag of impossible size");
 	}
 }
 
@@ -456,7 +407,7 @@ static void mb2_string_without_end(void **state)
 	mb2_begin();
 	tag(1, "aaaaaaaa", 8);
 	mb2_map_tag();
-	assert_int_equal(mb2_parse(), 0);
+	assert_null(mb2_parse());
 	assert_string_equal(b.cmdline, "aaaaaaaa");
 }
 
@@ -481,7 +432,7 @@ static void module_names_with_blanks(void **state)
 		put32(0xc008, 0xd000);
 		strcpy((char *)ram + 0xd000, line[i][0]);
 		memset(&b, 0, sizeof(b));
-		bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b, &why);
+		bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b);
 		assert_int_equal(b.modules, 1);
 		assert_string_equal(b.module[0].name, line[i][1]);
 	}
@@ -509,18 +460,15 @@ int main(void)
 		cmocka_unit_test_setup(ram_shrinks_and_others_grow, reset),
 		cmocka_unit_test_setup(overlap_does_not_depend_on_order, reset),
 		cmocka_unit_test_setup(ranges_that_wrap_are_cut, reset),
-		cmocka_unit_test_setup(full_table_loses_ram_only, reset),
-		cmocka_unit_test_setup(claim_touches_ram_only, reset),
+		cmocka_unit_test_setup(full_table_loses_the_highest, reset),
+		cmocka_unit_test_setup(claim_leaves_what_is_reserved, reset),
 		cmocka_unit_test_setup(mb1_full, reset),
-		cmocka_unit_test_setup(mb1_without_map_uses_the_basic_sizes, reset),
 		cmocka_unit_test_setup(mb1_ebda_is_kept, reset),
 		cmocka_unit_test_setup(mb1_damage_is_refused, reset),
 		cmocka_unit_test_setup(mb1_module_count_may_lie, reset),
 		cmocka_unit_test_setup(mb2_full, reset),
 		cmocka_unit_test_setup(mb2_uefi_has_no_map_yet, reset),
 		cmocka_unit_test_setup(efi_map, reset),
-		cmocka_unit_test_setup(mb2_efi_map_is_second_choice, reset),
-		cmocka_unit_test_setup(mb2_basic_sizes, reset),
 		cmocka_unit_test_setup(mb2_damage_is_refused, reset),
 		cmocka_unit_test_setup(mb2_string_without_end, reset),
 		cmocka_unit_test_setup(module_names_with_blanks, reset),
