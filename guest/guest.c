@@ -276,10 +276,8 @@ static void enter_kernel(struct vcpu *v, const struct start_state *s)
 	for (unsigned seg = SEG_ES; seg < SEGS_USER; seg++)
 		if (seg != SEG_CS)
 			set_flat(v, seg, s->ds, 0xc93);
-	if (s->gdt_limit) {
-		hvm->set(v, REG_GDTR_BASE, s->gdt);
-		hvm->set(v, REG_GDTR_LIMIT, s->gdt_limit);
-	}
+	if (s->gdt_limit)
+		hvm->set_seg(v, SEG_GDTR, &(struct segment){.base = s->gdt, .limit = s->gdt_limit});
 	if (s->long_mode) {
 		hvm->set(v, REG_CR3, s->cr3);
 		hvm->set(v, REG_CR4, CR4_PAE);

@@ -94,8 +94,7 @@ static void leave_guest(struct vcpu *v, struct input *in)
 	x.io.in = bits & 0x10;
 	x.io.string = bits & 0x20;
 	x.insn_len = bits & 0x40 ? 2 : 0;
-	x.mode = (u8)vcpu_mode(v);
-	x.cpl = (u8)vcpu_cpl(v);
+	fake_mode(v, &x);
 	v->exit = x;
 	exit_dispatch(v, &v->exit);
 }

@@ -36,8 +36,7 @@
 
 struct fake_vcpu {
 	u64 reg[VREGS];
-	struct segment seg[SEGS];
-	u8 xmm[16][16];
+	struct segment seg[SEGS_ALL];
 	bool want_intr, want_nmi;
 	unsigned flushes, entries;
 	struct vm_event injected; /* at the last entry */
@@ -72,7 +71,6 @@ static inline void fake_set(struct vcpu *v, enum vreg r, u64 val) { fake_hw(v)->
 static inline void fake_get_seg(struct vcpu *v, enum seg s, struct segment *out) { *out = fake_hw(v)->seg[s]; }
 static inline void fake_set_seg(struct vcpu *v, enum seg s, const struct segment *in) { fake_hw(v)->seg[s] = *in; }
 static inline void fake_flush(struct vcpu *v) { fake_hw(v)->flushes++; }
-static inline void fake_dump(struct vcpu *v) { log("fake backend\n"); }
 
 static inline void fake_window(struct vcpu *v, bool intr, bool nmi)
 {
@@ -90,12 +88,16 @@ static inline void fake_run(struct vcpu *v)
 		fake_of(v)->on_run(v);
 }
 
-static inline void fake_xmm(struct vcpu *v, unsigned n, void *val, bool write)
+static u64 fake_xcr0;
+static u8 fake_xmms[16][16];
+static inline void fake_xsetbv(u32 n, u64 val) { fake_xcr0 = val; }
+
+static inline void fake_xmm(unsigned n, void *val, bool write)
 {
 	if (write)
-		memcpy(fake_hw(v)->xmm[n], val, 16);
+		memcpy(fake_xmms[n], val, 16);
 	else
-		memcpy(val, fake_hw(v)->xmm[n], 16);
+		memcpy(val, fake_xmms[n], 16);
 }
 
 static const struct hvm_ops fake_ops = {.name = "fake",
@@ -105,9 +107,7 @@ static const struct hvm_ops fake_ops = {.name = "fake",
 					.get_seg = fake_get_seg,
 					.set_seg = fake_set_seg,
 					.window = fake_window,
-					.flush = fake_flush,
-					.dump = fake_dump,
-					.xmm = fake_xmm};
+					.flush = fake_flush};
 
 /* A CPU that has every feature bit, and XSAVE components as Skylake-X has them. */
 static inline void fake_cpuid(u32 leaf, u32 sub, u32 r[4])
@@ -202,6 +202,17 @@ static inline void fake_tables(struct fake_vm *f)
 	f->next_table = FAKE_TABLES + 0x6000;
 }
 
+/* The mode and privilege that the vCPU's registers mean. */
+static inline void fake_mode(struct vcpu *v, struct vm_exit *x)
+{
+	const struct fake_vcpu *h = fake_hw(v);
+
+	x->mode = (u8)mode_of(h->reg[REG_CR0], v->regs.rflags, h->reg[REG_EFER], h->seg[SEG_CS].attr);
+	x->cpl = h->reg[REG_CR0] & CR0_PE ? SEG_ATTR_DPL(h->seg[SEG_SS].attr) : 0;
+	if (v->regs.rflags & RFLAGS_VM)
+		x->cpl = 3;
+}
+
 /* cpl 0 or 3. */
 static inline void fake_long_mode(struct vcpu *v, unsigned cpl)
 {
@@ -216,6 +227,7 @@ static inline void fake_long_mode(struct vcpu *v, unsigned cpl)
 	h->reg[REG_EFER] = EFER_LME | EFER_LMA | EFER_NX | EFER_SCE;
 	v->regs.rip = FAKE_CODE;
 	v->regs.rflags = 2;
+	fake_mode(v, &v->exit);
 	v->regs.r[R_SP] = FAKE_RAM + 0x8000;
 }
 
@@ -231,7 +243,12 @@ static inline struct fake_vm *fake_new(unsigned vcpus)
 	host_machine(32 * MB);
 	host_log_clear();
 	hvm = &fake_ops;
-	hvm_host = (struct hvm_host){.cpuid = fake_cpuid, .xcr0_mask = BITS(2, 0) | BITS(7, 5), .phys_bits = 40};
+	hvm_host = (struct hvm_host){.cpuid = fake_cpuid,
+				     .xsetbv = fake_xsetbv,
+				     .xmm = fake_xmm,
+				     .xcr0_mask = BITS(2, 0) | BITS(7, 5),
+				     .xsave_size = 2688,
+				     .phys_bits = 40};
 	f->vm.name = "fake";
 	f->vm.clock.tsc_khz = FAKE_TSC;
 	if (p2m_init(p, &pt_format_long, OWNER_GUEST, ORDER_2M, 40) || p2m_add_slot(p, GFN(0), 0xa0, P2M_RAM) ||
@@ -250,7 +267,6 @@ static inline struct fake_vm *fake_new(unsigned vcpus)
 		v->vm = &f->vm;
 		v->index = i;
 		v->arch = &f->hw[i];
-		v->xcr0 = f->hw[i].reg[REG_XCR0] = 1;
 		sched_ent_init(&v->sched, &f->runq, 256);
 		lapic[i] = &v->lapic;
 		q[i] = &f->timers;
@@ -283,8 +299,7 @@ static inline void fake_code(struct fake_vm *f, const char *bytes, size_t n)
 
 static inline enum outcome fake_exit(struct fake_vm *f, struct vm_exit x)
 {
-	x.mode = (u8)vcpu_mode(&f->vcpu[0]);
-	x.cpl = (u8)vcpu_cpl(&f->vcpu[0]);
+	fake_mode(&f->vcpu[0], &x);
 	f->vcpu[0].exit = x;
 	return exit_dispatch(&f->vcpu[0], &f->vcpu[0].exit);
 }

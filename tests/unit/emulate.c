@@ -86,7 +86,7 @@ static void mmio_read_modify_write(void **state)
 static void mmio_xmm(void **state)
 {
 	v->BX = FAKE_MMIO;
-	memcpy(fake_hw(v)->xmm[1], "0123456789abcdef", 16);
+	memcpy(fake_xmms[1], "0123456789abcdef", 16);
 	CODE(f, "\x0f\x11\x0b"); /* movups [rbx], xmm1 */
 	fake_npf(f, FAKE_MMIO, P2M_WRITE);
 	assert_int_equal(f->ops, 2);
@@ -96,7 +96,7 @@ static void mmio_xmm(void **state)
 	f->answer = 0x4142434445464748ul;
 	CODE(f, "\x0f\x10\x13");
 	fake_npf(f, FAKE_MMIO, P2M_READ);
-	assert_memory_equal(fake_hw(v)->xmm[2], "HGFEDCBAHGFEDCBA", 16);
+	assert_memory_equal(fake_xmms[2], "HGFEDCBAHGFEDCBA", 16);
 }
 
 static void local_apic_page(void **state)
@@ -414,6 +414,7 @@ static void control_registers(void **state)
 	r[REG_CR4] = CR4_PAE;
 	assert_int_equal(guest_write_cr(v, 0, CR0_PE | CR0_PG), 0);
 	assert_int_equal(r[REG_EFER], EFER_LME | EFER_LMA);
+	fake_mode(v, &v->exit);
 	assert_int_equal(guest_write_cr(v, 0, CR0_PE), 0);
 	assert_int_equal(r[REG_EFER], EFER_LME);
 }

@@ -13,7 +13,6 @@ enum { EAX, EBX, ECX, EDX };
 #define HYPERVISOR_LEAF 0x40000000u
 #define TIMING_LEAF     0x40000010u
 #define APIC_TIMER_KHZ  (LAPIC_TIMER_HZ / 1000)
-#define XSAVE_LEGACY    576u /* x87, SSE and the XSAVE header */
 
 /* SSE3 PCLMUL | SSSE3 | FMA CX16 | PCID | SSE4.1 4.2 | MOVBE POPCNT | AES XSAVE | AVX F16C RDRAND */
 #define F1_ECX \
@@ -38,15 +37,17 @@ enum { EAX, EBX, ECX, EDX };
 #define F6_ARAT  BIT(2)
 #define FD_1_EAX BITS(2, 0) /* XSAVEOPT XSAVEC XGETBV1; XSAVES has a state MSR */
 /* LAHF | CR8 ABM SSE4A misaligned-SSE 3DNow-prefetch | XOP | FMA4 | TBM */
-#define X1_ECX        (BIT(0) | BITS(8, 4) | BIT(11) | BIT(16) | BIT(21))
-#define X1_ECX_CMP    BIT(1)
-#define X1_EDX        (F1_EDX_COMMON | BIT(20) | BITS(27, 22) | BITS(31, 29)) /* NX | MMXEXT .. RDTSCP | LM 3DNow */
+#define X1_ECX     (BIT(0) | BITS(8, 4) | BIT(11) | BIT(16) | BIT(21))
+#define X1_ECX_CMP BIT(1)
+/* NX | MMXEXT MMX FXSR | 1 GB pages, RDTSCP | LM 3DNow; FFXSR has an EFER bit */
+#define X1_EDX        (F1_EDX_COMMON | BIT(20) | BITS(24, 22) | BITS(27, 26) | BITS(31, 29))
 #define X7_EDX_TSC    BIT(8)
 #define X8_EBX        (BIT(0) | BIT(2) | BIT(9)) /* CLZERO | XSAVEERPTR | WBNOINVD */
 #define VIRT_BITS     48
 #define MAX_BASIC     0xdu
 #define MAX_BASIC_TSC 0x15u
 #define MAX_EXT       0x8000001eu
+#define ANY           (~0u)
 
 static unsigned log2_up(unsigned n) { return n <= 1 ? 0 : bit_high(n - 1) + 1; }
 
@@ -56,13 +57,12 @@ static void leaf_features(struct vcpu *v, u32 r[4])
 {
 	unsigned n = v->vm->vcpus;
 
-	r[EBX] = (r[EBX] & 0xffff) | MIN(1u << log2_up(n), 128u) << 16 | (v->index & 0xff) << 24;
-	r[ECX] = (r[ECX] & F1_ECX) | F1_ECX_X2APIC | F1_ECX_DEADLINE | F1_ECX_HYPERVISOR;
+	r[EBX] |= MIN(1u << log2_up(n), 128u) << 16 | (v->index & 0xff) << 24;
+	r[ECX] |= F1_ECX_X2APIC | F1_ECX_DEADLINE | F1_ECX_HYPERVISOR;
 	if (!hvm_host.xcr0_mask)
 		r[ECX] &= ~(u32)(BIT(26) | BITS(29, 28) | BIT(12)); /* what needs XSAVE */
 	if (hvm->get(v, REG_CR4) & CR4_OSXSAVE)
 		r[ECX] |= F1_ECX_OSXSAVE;
-	r[EDX] &= F1_EDX;
 	if (v->lapic.base & LAPIC_BASE_ENABLE)
 		r[EDX] |= F1_EDX_APIC;
 	if (n > 1)
@@ -82,22 +82,8 @@ static void leaf_cache(struct vcpu *v, u32 r[4])
 		r[EAX] |= ((1u << shift) - 1) << 14;
 }
 
-static void leaf_extended(u32 sub, u32 r[4])
-{
-	if (sub == 0) {
-		r[EAX] = MIN(r[EAX], 1u);
-		r[EBX] &= F7_EBX;
-		r[ECX] &= F7_ECX;
-		r[EDX] &= F7_EDX;
-	} else {
-		r[EAX] = sub == 1 ? r[EAX] & F7_1_EAX : 0;
-		r[EBX] = r[ECX] = r[EDX] = 0;
-	}
-}
-
 static void leaf_topology(struct vcpu *v, u32 sub, u32 r[4])
 {
-	memset(r, 0, 4 * sizeof(u32));
 	r[ECX] = sub & 0xff;
 	r[EDX] = v->index;
 	if (sub == 0) { /* threads of a core */
@@ -110,74 +96,19 @@ static void leaf_topology(struct vcpu *v, u32 sub, u32 r[4])
 	}
 }
 
-/* Bytes of an XSAVE area with these components: where the last one ends, or their sum when compacted. */
-static u32 xsave_size(u64 mask, bool compacted)
-{
-	u32 end = XSAVE_LEGACY, c[4];
-
-	for (mask &= ~3ull; mask; mask &= mask - 1) {
-		hvm_host.cpuid(0xd, bit_low(mask), c);
-		if (compacted)
-			end = (c[ECX] & 2 ? ROUND_UP(end, 64) : end) + c[EAX];
-		else
-			end = MAX(end, c[EBX] + c[EAX]);
-	}
-	return end;
-}
-
-static void leaf_xsave(struct vcpu *v, u32 sub, u32 r[4])
+/* The sizes for the XCR0 of now are as the host's, for the guest's is loaded. */
+static void leaf_xsave(u32 sub, u32 r[4])
 {
 	u64 all = hvm_host.xcr0_mask;
 
 	if (sub == 0 && all) {
 		r[EAX] = (u32)all;
-		r[EBX] = xsave_size(hvm->get(v, REG_XCR0), false);
-		r[ECX] = xsave_size(all, false);
+		r[ECX] = hvm_host.xsave_size;
 		r[EDX] = (u32)(all >> 32);
 	} else if (sub == 1 && all) {
 		r[EAX] &= FD_1_EAX;
-		r[EBX] = r[EAX] & 2 ? xsave_size(hvm->get(v, REG_XCR0), true) : 0;
 		r[ECX] = r[EDX] = 0;
 	} else if (sub < 2 || sub > 63 || !(all & BIT(sub))) {
-		memset(r, 0, 4 * sizeof(u32));
-	}
-}
-
-/* Basic leaves. Those without a case are as the host's: brand index, caches. */
-static void basic(struct vcpu *v, u32 leaf, u32 sub, u32 r[4])
-{
-	switch (leaf) {
-	case 0:
-		r[EAX] = hvm_host.amd ? MIN(r[EAX], MAX_BASIC) : MAX_BASIC_TSC;
-		break;
-	case 1:
-		leaf_features(v, r);
-		break;
-	case 2:
-		break;
-	case 4:
-		leaf_cache(v, r);
-		break;
-	case 6:
-		memset(r, 0, 4 * sizeof(u32));
-		r[EAX] = F6_ARAT;
-		break;
-	case 7:
-		leaf_extended(sub, r);
-		break;
-	case 0xb:
-		leaf_topology(v, sub, r);
-		break;
-	case 0xd:
-		leaf_xsave(v, sub, r);
-		break;
-	case 0x15: /* TSC = crystal * EBX / EAX, with the crystal that the local APIC's timer has */
-		r[EAX] = APIC_TIMER_KHZ;
-		r[EBX] = v->vm->clock.tsc_khz;
-		r[ECX] = LAPIC_TIMER_HZ;
-		r[EDX] = 0;
-		break;
-	default:
 		memset(r, 0, 4 * sizeof(u32));
 	}
 }
@@ -187,68 +118,91 @@ static void leaf_sizes(struct vcpu *v, u32 r[4])
 	unsigned n = v->vm->vcpus;
 
 	r[EAX] = guest_phys_bits(v) | MIN(r[EAX] >> 8 & 0xff, (u32)VIRT_BITS) << 8;
-	r[EBX] &= X8_EBX;
 	r[ECX] = hvm_host.amd ? (n - 1) | log2_up(n) << 12 : 0;
-	r[EDX] = 0;
 }
 
-static void extended(struct vcpu *v, u32 leaf, u32 r[4])
+/* What is left of the host's leaves: those that say nothing which a guest may not know, */
+static const u32 whole[] = {0x0,        0x2,        0x4,        0xd,        0x80000000, 0x80000002,
+			    0x80000003, 0x80000004, 0x80000005, 0x80000006, 0x80000019, 0x8000001a};
+/* and these; nothing of the others. */
+static const struct {
+	u32 leaf, sub, mask[4];
+} masked[] = {
+	{0x1, ANY, {~0u, 0xffff, F1_ECX, F1_EDX}},
+	{0x7, 0, {~0u, F7_EBX, F7_ECX, F7_EDX}},
+	{0x7, 1, {F7_1_EAX, 0, 0, 0}},
+	{0x80000001, ANY, {~0u, ~0u, X1_ECX, X1_EDX}},
+	{0x80000007, ANY, {0, 0, 0, X7_EDX_TSC}},
+	{0x80000008, ANY, {~0u, X8_EBX, 0, 0}},
+};
+
+static void mask_host(u32 leaf, u32 sub, u32 r[4])
 {
+	static const u32 nothing[4];
+	const u32 *mask = nothing;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(whole); i++)
+		if (whole[i] == leaf)
+			return;
+	for (unsigned i = 0; i < ARRAY_SIZE(masked); i++)
+		if (masked[i].leaf == leaf && (masked[i].sub == sub || masked[i].sub == ANY))
+			mask = masked[i].mask;
+	for (unsigned i = 0; i < 4; i++)
+		r[i] &= mask[i];
+}
+
+void guest_cpuid(struct vcpu *v, u32 leaf, u32 sub, u32 r[4])
+{
+	hvm_host.cpuid(leaf, sub, r);
+	mask_host(leaf, sub, r);
 	switch (leaf) {
+	case 0:
+		r[EAX] = hvm_host.amd ? MIN(r[EAX], MAX_BASIC) : MAX_BASIC_TSC;
+		break;
+	case 1:
+		leaf_features(v, r);
+		break;
+	case 4:
+		leaf_cache(v, r);
+		break;
+	case 6:
+		r[EAX] = F6_ARAT;
+		break;
+	case 7:
+		r[EAX] = sub ? r[EAX] : MIN(r[EAX], 1u);
+		break;
+	case 0xb:
+		leaf_topology(v, sub, r);
+		break;
+	case 0xd:
+		leaf_xsave(sub, r);
+		break;
+	case 0x15: /* TSC = crystal * EBX / EAX, with the crystal that the local APIC's timer has */
+		r[EAX] = APIC_TIMER_KHZ;
+		r[EBX] = v->vm->clock.tsc_khz;
+		r[ECX] = LAPIC_TIMER_HZ;
+		break;
+	case HYPERVISOR_LEAF:
+		r[EAX] = TIMING_LEAF;
+		memcpy(&r[EBX], "CleaveCleave", 12);
+		break;
+	case TIMING_LEAF:
+		r[EAX] = v->vm->clock.tsc_khz;
+		r[EBX] = APIC_TIMER_KHZ;
+		break;
 	case 0x80000000:
 		r[EAX] = MIN(r[EAX], MAX_EXT);
 		break;
 	case 0x80000001:
-		r[ECX] &= X1_ECX;
 		if (hvm_host.amd && v->vm->vcpus > 1)
 			r[ECX] |= X1_ECX_CMP;
-		r[EDX] &= X1_EDX;
 		if (hvm_host.amd && (v->lapic.base & LAPIC_BASE_ENABLE))
 			r[EDX] |= F1_EDX_APIC;
-		break;
-	case 0x80000002:
-	case 0x80000003:
-	case 0x80000004:
-	case 0x80000005:
-	case 0x80000006:
-	case 0x80000019:
-	case 0x8000001a:
-		break; /* brand, caches and TLBs, widths: as the host's */
-	case 0x80000007:
-		r[EAX] = r[EBX] = r[ECX] = 0;
-		r[EDX] &= X7_EDX_TSC;
 		break;
 	case 0x80000008:
 		leaf_sizes(v, r);
 		break;
 	default:
-		memset(r, 0, 4 * sizeof(u32));
+		break;
 	}
-}
-
-static void hypervisor(struct vcpu *v, u32 leaf, u32 r[4])
-{
-	memset(r, 0, 4 * sizeof(u32));
-	if (leaf == HYPERVISOR_LEAF) {
-		r[EAX] = TIMING_LEAF;
-		memcpy(&r[EBX], "CleaveCleave", 12);
-	} else if (leaf == TIMING_LEAF) {
-		r[EAX] = v->vm->clock.tsc_khz;
-		r[EBX] = APIC_TIMER_KHZ;
-	}
-}
-
-void guest_cpuid(struct vcpu *v, u32 leaf, u32 sub, u32 regs[4])
-{
-	if (leaf >> 16 == HYPERVISOR_LEAF >> 16) {
-		hypervisor(v, leaf, regs);
-		return;
-	}
-	hvm_host.cpuid(leaf, sub, regs);
-	if (leaf >> 16 == 0)
-		basic(v, leaf, sub, regs);
-	else if (leaf >> 16 == 0x8000)
-		extended(v, leaf, regs);
-	else
-		memset(regs, 0, 4 * sizeof(u32));
 }

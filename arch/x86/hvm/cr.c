@@ -25,7 +25,7 @@ static int set_cr0(struct vcpu *v, u64 val)
 				return -EINVAL;
 			efer |= efer & EFER_LME ? EFER_LMA : 0;
 		} else {
-			if (vcpu_mode(v) == MODE_64 || (cr4 & CR4_PCIDE))
+			if (v->exit.mode == MODE_64 || (cr4 & CR4_PCIDE))
 				return -EINVAL;
 			efer &= ~EFER_LMA;
 		}
@@ -102,6 +102,6 @@ int guest_xsetbv(struct vcpu *v, u32 n, u64 val)
 		return -EINVAL;
 	if ((val & XCR0_AVX512) && ((val & XCR0_AVX512) != XCR0_AVX512 || !(val & XCR0_AVX)))
 		return -EINVAL;
-	hvm->set(v, REG_XCR0, val);
+	hvm_host.xsetbv(0, val);
 	return 0;
 }

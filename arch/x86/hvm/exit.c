@@ -11,7 +11,7 @@ void insn_done(struct vcpu *v, unsigned len)
 {
 	u64 rip = v->regs.rip + len;
 
-	if (rip >> 32 != v->regs.rip >> 32 && vcpu_mode(v) != MODE_64)
+	if (rip >> 32 != v->regs.rip >> 32 && v->exit.mode != MODE_64)
 		rip = (u32)rip;
 	v->regs.rip = rip;
 	v->regs.rflags &= ~(u64)RFLAGS_RF;
@@ -24,7 +24,7 @@ void insn_done(struct vcpu *v, unsigned len)
 
 /* --- The length of an instruction that exited, where the CPU does not tell. */
 
-/* What each kind of exit looks like behind its prefixes. */
+/* What each kind of exit that is one instruction looks like behind its prefixes. */
 static const struct {
 	u8 n, byte[3];
 } opcodes[EXIT_KINDS] = {
@@ -35,8 +35,6 @@ static const struct {
 	[EXIT_HYPERCALL] = {3, {0x0f, 0x01, 0xd9}},
 	[EXIT_XSETBV] = {3, {0x0f, 0x01, 0xd1}},
 	[EXIT_INVD] = {2, {0x0f, 0x08}},
-	[EXIT_WBINVD] = {2, {0x0f, 0x09}},
-	[EXIT_PAUSE] = {1, {0x90}},
 };
 
 static bool is_prefix(u8 b, bool wide)
@@ -54,14 +52,7 @@ static unsigned match(unsigned kind, const u8 *b, unsigned n, bool wide)
 	while (i < n && b[i] != opcodes[kind].byte[0] && is_prefix(b[i], wide))
 		i++;
 	len = i + opcodes[kind].n;
-	return opcodes[kind].n && len <= n && memcmp(b + i, opcodes[kind].byte, opcodes[kind].n) == 0 ? len : 0;
-}
-
-static unsigned match_at(struct vcpu *v, unsigned kind, gpa_t gpa, bool wide)
-{
-	u8 b[INSN_MAX];
-
-	return p2m_read(&v->vm->p2m, gpa, b, sizeof(b)) ? 0 : match(kind, b, sizeof(b), wide);
+	return len <= n && memcmp(b + i, opcodes[kind].byte, opcodes[kind].n) == 0 ? len : 0;
 }
 
 /*
@@ -73,42 +64,29 @@ static unsigned match_at(struct vcpu *v, unsigned kind, gpa_t gpa, bool wide)
  */
 static unsigned insn_length(struct vcpu *v, const struct vm_exit *x)
 {
-	bool wide, kernel;
-	gva_t la = v->regs.rip, va;
-	u64 cr3;
+	bool wide = x->mode == MODE_64;
+	u64 offset = v->regs.rip & ~PAGE_MASK;
+	struct emul_fault f;
 	u8 b[INSN_MAX];
 	unsigned len, n = 0;
-	u32 error;
-	gpa_t gpa;
 
 	if (x->insn_len)
 		return x->insn_len;
-	wide = x->mode == MODE_64;
-	kernel = wide && x->cpl == 0;
-	if (!kernel || (la & ~PAGE_MASK) > PAGE_SIZE - INSN_MAX) {
-		guest_fetch(v, b, &n, &va, &error);
-		return match(x->kind, b, n, wide);
-	}
-	cr3 = hvm->get(v, REG_CR3);
-	if (v->code.valid && v->code.cr3 == cr3 && v->code.gva == (la & PAGE_MASK)) {
-		len = match_at(v, x->kind, v->code.gpa | (la & ~PAGE_MASK), wide);
+	if (wide && x->cpl == 0 && v->code.gva == v->regs.rip - offset && v->code.cr3 == hvm->get(v, REG_CR3) &&
+	    offset <= PAGE_SIZE - sizeof(b) && p2m_read(&v->vm->p2m, v->code.gpa + offset, b, sizeof(b)) == 0) {
+		len = match(x->kind, b, sizeof(b), wide);
 		if (len)
 			return len;
 	}
-	if (guest_translate(v, la, PF_FETCH, &gpa, &error) < 0)
-		return 0;
-	v->code.cr3 = cr3;
-	v->code.gva = la & PAGE_MASK;
-	v->code.gpa = gpa & PAGE_MASK;
-	v->code.valid = true;
-	return match_at(v, x->kind, gpa, wide);
+	guest_fetch(v, b, &n, &f);
+	return match(x->kind, b, n, wide);
 }
 
 /* --- What the exits do. Those of one instruction know that insn_length is not 0 and leave rip to the dispatcher. */
 
-static void do_cpuid(struct vcpu *v)
+void do_cpuid(struct vcpu *v, struct gregs *regs)
 {
-	u64 *r = v->regs.r;
+	u64 *r = regs->r;
 	u32 out[4];
 
 	guest_cpuid(v, (u32)r[R_AX], (u32)r[R_CX], out);
@@ -118,25 +96,19 @@ static void do_cpuid(struct vcpu *v)
 	r[R_DX] = out[3];
 }
 
-static int do_msr(struct vcpu *v, bool write)
+/* EDX:EAX */
+static u64 pair(const struct vcpu *v) { return (u32)v->regs.r[R_AX] | v->regs.r[R_DX] << 32; }
+
+static int do_rdmsr(struct vcpu *v)
 {
-	u64 *r = v->regs.r, val = (u32)r[R_AX] | r[R_DX] << 32;
-	int err = write ? guest_wrmsr(v, (u32)r[R_CX], val) : guest_rdmsr(v, (u32)r[R_CX], &val);
+	u64 val;
+	int err = guest_rdmsr(v, (u32)v->regs.r[R_CX], &val);
 
-	if (!write && !err) {
-		r[R_AX] = (u32)val;
-		r[R_DX] = val >> 32;
-	}
-	return err;
-}
-
-static int do_xsetbv(struct vcpu *v)
-{
-	u64 *r = v->regs.r;
-
-	if (v->exit.cpl)
-		return -EINVAL;
-	return guest_xsetbv(v, (u32)r[R_CX], (u32)r[R_AX] | r[R_DX] << 32);
+	if (err)
+		return err;
+	v->regs.r[R_AX] = (u32)val;
+	v->regs.r[R_DX] = val >> 32;
+	return 0;
 }
 
 /*
@@ -174,13 +146,15 @@ static enum outcome do_io(struct vcpu *v, const struct vm_exit *x)
 {
 	u64 *ax = &v->regs.r[R_AX];
 	u64 mask = ~0ull >> (64 - 8 * x->io.size);
-	u32 val = x->io.in ? 0 : (u32)(*ax & mask);
+	struct bus_op op = {.space = BUS_PIO, .size = x->io.size, .write = !x->io.in, .addr = x->io.port};
 
 	if (x->io.string || !x->insn_len)
 		return emulate(v);
-	guest_io(v, x->io.port, x->io.size, !x->io.in, &val);
+	if (op.write)
+		op.val = *ax & mask;
+	guest_bus(v, &op);
 	if (x->io.in)
-		*ax = x->io.size == 4 ? val : (*ax & ~mask) | (val & mask);
+		*ax = x->io.size == 4 ? op.val : (*ax & ~mask) | op.val;
 	insn_done(v, x->insn_len);
 	return OUT_RESUME;
 }
@@ -233,19 +207,21 @@ static enum outcome do_insn(struct vcpu *v, const struct vm_exit *x)
 		return OUT_RESUME;
 	switch (x->kind) {
 	case EXIT_CPUID:
-		do_cpuid(v);
+		do_cpuid(v, &v->regs);
 		break;
 	case EXIT_MSR_READ:
+		err = do_rdmsr(v);
+		break;
 	case EXIT_MSR_WRITE:
-		err = do_msr(v, x->kind == EXIT_MSR_WRITE);
+		err = guest_wrmsr(v, (u32)v->regs.r[R_CX], pair(v));
 		break;
 	case EXIT_XSETBV:
-		err = do_xsetbv(v);
+		err = x->cpl ? -EINVAL : guest_xsetbv(v, (u32)v->regs.r[R_CX], pair(v));
 		break;
 	case EXIT_HYPERCALL: /* none are defined: RAX says so */
 		v->regs.r[R_AX] = (u64)-ENOSYS;
 		break;
-	default: /* HLT, INVD, WBINVD, PAUSE: over */
+	default: /* HLT, INVD: over */
 		break;
 	}
 	if (err)
@@ -259,21 +235,12 @@ enum outcome exit_dispatch(struct vcpu *v, const struct vm_exit *x)
 {
 	if (x->kind != EXIT_NPF)
 		v->exits[x->kind]++;
+	if (opcodes[x->kind].n)
+		return do_insn(v, x);
 	switch (x->kind) {
 	case EXIT_INTERRUPT:
 	case EXIT_WINDOW:
-	case EXIT_NMI_WINDOW:
 		return OUT_RESUME;
-	case EXIT_CPUID:
-	case EXIT_HLT:
-	case EXIT_MSR_READ:
-	case EXIT_MSR_WRITE:
-	case EXIT_XSETBV:
-	case EXIT_HYPERCALL:
-	case EXIT_INVD:
-	case EXIT_WBINVD:
-	case EXIT_PAUSE:
-		return do_insn(v, x);
 	case EXIT_IO:
 		return do_io(v, x);
 	case EXIT_CR:
@@ -293,8 +260,6 @@ enum outcome exit_dispatch(struct vcpu *v, const struct vm_exit *x)
 		return OUT_STOP;
 	case EXIT_ERROR:
 		return crash(v, "the processor refuses the vCPU's state: code", x->code);
-	case EXIT_TASK:
-		return crash(v, "a task switch, at", v->regs.rip);
 	default:
 		return crash(v, "an exit that is not handled: code", x->code);
 	}

@@ -22,7 +22,10 @@ enum { VEC_DB = 1, VEC_UD = 6, VEC_DF = 8, VEC_SS = 12, VEC_GP = 13, VEC_PF = 14
 /* The machine as the guest's CPUID and MSRs derive from it. Set once at boot, before the first guest. */
 struct hvm_host {
 	void (*cpuid)(u32 leaf, u32 sub, u32 regs[4]);
-	u64 xcr0_mask; /* what guests may set in XCR0; 0: no XSAVE */
+	void (*xsetbv)(u32 n, u64 val);
+	void (*xmm)(unsigned n, void *val, bool write); /* an XMM register of the vCPU that is loaded here */
+	u64 xcr0_mask;                                  /* what guests may set in XCR0; 0: no XSAVE */
+	u32 xsave_size;                                 /* of an area for all of that */
 	u8 phys_bits;
 	bool amd;
 };
@@ -51,10 +54,12 @@ int guest_xsetbv(struct vcpu *v, u32 n, u64 val);
  * Emulates the instruction at rip (bytes from the exit or fetched). Used for MMIO, string I/O and what has no length.
  */
 enum outcome emulate(struct vcpu *v);
+/* CPUID, with these registers of the vCPU. */
+void do_cpuid(struct vcpu *v, struct gregs *regs);
 /* An instruction of that length was done for the guest: moves rip on, ends shadows, raises a single step's #DB. */
 void insn_done(struct vcpu *v, unsigned len);
-/* Port access on the guest's bus. val: in and out; reads are zero-extended. */
-void guest_io(struct vcpu *v, u16 port, unsigned size, bool write, u32 *val);
+/* An access on the guest's bus; an MMIO access may also be the local APIC's. */
+void guest_bus(struct vcpu *v, struct bus_op *op);
 
 static inline enum gcpu_mode mode_of(u64 cr0, u64 rflags, u64 efer, u16 cs_attr)
 {
@@ -65,17 +70,15 @@ static inline enum gcpu_mode mode_of(u64 cr0, u64 rflags, u64 efer, u16 cs_attr)
 	return cs_attr & SEG_ATTR_DB ? MODE_32 : MODE_16;
 }
 
-unsigned vcpu_cpl(struct vcpu *v);
-enum gcpu_mode vcpu_mode(struct vcpu *v);
 /*
- * Translates the guest's la for the access (PF_WRITE, PF_FETCH; the rest is added). 0; -EFAULT with *error for #PF;
- * -EIO if its tables are not in RAM.
+ * Translates the guest's la for the access (PF_WRITE, PF_FETCH; the rest is added), with the mode and privilege of the
+ * last exit. 0; -EFAULT with the #PF in *f; -EIO if its tables are not in RAM.
  */
-int guest_translate(struct vcpu *v, gva_t la, u32 access, gpa_t *gpa, u32 *error);
+int guest_translate(struct vcpu *v, gva_t la, u32 access, gpa_t *gpa, struct emul_fault *f);
 /*
  * Fetches bytes at rip up to INSN_MAX: bytes[*n] and on, *n being how many are there (0 at first). 0; or why there are
- * no more: as guest_translate at *fault_va, or -ENOENT if no RAM is there.
+ * no more: as guest_translate, or -ENOENT if no RAM is there.
  */
-int guest_fetch(struct vcpu *v, u8 *bytes, unsigned *n, gva_t *fault_va, u32 *error);
+int guest_fetch(struct vcpu *v, u8 *bytes, unsigned *n, struct emul_fault *f);
 
 #endif

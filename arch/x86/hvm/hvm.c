@@ -12,12 +12,11 @@
 #include "lib/string.h"
 #include "mm/heap.h"
 
-#define XCR0_GUEST     (BITS(2, 0) | BITS(7, 5)) /* x87, SSE, AVX, AVX-512: what vcpu_load switches */
-#define XSAVE_MXCSR    24
-#define MXCSR_RESET    0x1f80u
-#define MTRR_DEF_WB    0xc06ull /* on, fixed ranges on, write-back, as firmware leaves them */
-#define MTRR_FIX_A0000 2        /* index of the one for the video memory, which is uncached */
-#define MTRR_ALL_WB    0x0606060606060606ull
+#define XSAVE_MXCSR 24
+#define MXCSR_RESET 0x1f80u
+#define MTRR_DEF_WB 0xc06ull         /* on, fixed ranges on, write-back, as firmware leaves them */
+#define MTRR_A0000  (MTRR_FIXED + 2) /* the one for the video memory, which is uncached */
+#define MTRR_ALL_WB 0x0606060606060606ull
 
 static void host_cpuid(u32 leaf, u32 sub, u32 regs[4])
 {
@@ -29,12 +28,29 @@ static void host_cpuid(u32 leaf, u32 sub, u32 regs[4])
 	memcpy(regs, &r, sizeof(r));
 }
 
+static void xmm(unsigned n, void *val, bool write)
+{
+	u8 area[512] ALIGNED(16);
+	u8 *reg = area + 160 + 16 * n;
+
+	__asm__ volatile("fxsave64 %0" : "=m"(area));
+	if (!write) {
+		memcpy(val, reg, 16);
+		return;
+	}
+	memcpy(reg, val, 16);
+	__asm__ volatile("fxrstor64 %0" ::"m"(area));
+}
+
 int hvm_init(void)
 {
 	int err;
 
 	hvm_host.cpuid = host_cpuid;
-	hvm_host.xcr0_mask = cpu_has(FEAT_XSAVE) ? cpu_features.xcr0_mask & XCR0_GUEST : 0;
+	hvm_host.xsetbv = xsetbv;
+	hvm_host.xmm = xmm;
+	hvm_host.xcr0_mask = cpu_features.xcr0_mask;
+	hvm_host.xsave_size = cpu_features.xsave_size;
 	hvm_host.phys_bits = cpu_features.phys_bits;
 	hvm_host.amd = cpu_features.vendor == VENDOR_AMD || cpu_has(FEAT_SVM);
 	if (!cpu_has(FEAT_SVM)) {
@@ -89,9 +105,9 @@ int vcpu_create(struct vm *vm, unsigned index, unsigned pcpu, u32 weight, struct
 		return -ENOMEM;
 	}
 	memcpy((u8 *)v->xsave + XSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
-	v->mtrr_def_type = MTRR_DEF_WB;
-	for (unsigned i = 0; i < ARRAY_SIZE(v->mtrr_fix); i++)
-		v->mtrr_fix[i] = i == MTRR_FIX_A0000 ? 0 : MTRR_ALL_WB;
+	v->mtrr[MTRR_DEFAULT] = MTRR_DEF_WB;
+	for (unsigned i = MTRR_FIXED; i < MTRR_DEFAULT; i++)
+		v->mtrr[i] = i == MTRR_A0000 ? 0 : MTRR_ALL_WB;
 	sched_ent_init(&v->sched, &pcpus[pcpu].runq, weight);
 	hvm->set(v, REG_TSC_OFFSET, tsc_offset(v));
 	vcpu_reset(v);
@@ -159,6 +175,8 @@ void vcpu_load(struct pcpu *p, struct vcpu *v)
 		old->dr[1] = read_dr1();
 		old->dr[2] = read_dr2();
 		old->dr[3] = read_dr3();
+		if (cpu_has(FEAT_RDTSCP))
+			old->tsc_aux = rdmsr(MSR_TSC_AUX);
 	}
 	fpu_load(v);
 	write_dr0(v->dr[0]);
@@ -168,18 +186,4 @@ void vcpu_load(struct pcpu *p, struct vcpu *v)
 	if (cpu_has(FEAT_RDTSCP))
 		wrmsr(MSR_TSC_AUX, v->tsc_aux);
 	p->loaded = v;
-}
-
-void vcpu_xmm(struct vcpu *v, unsigned n, void *val, bool write)
-{
-	u8 area[512] ALIGNED(16);
-	u8 *reg = area + 160 + 16 * n;
-
-	__asm__ volatile("fxsave64 %0" : "=m"(area));
-	if (!write) {
-		memcpy(val, reg, 16);
-		return;
-	}
-	memcpy(reg, val, 16);
-	__asm__ volatile("fxrstor64 %0" ::"m"(area));
 }

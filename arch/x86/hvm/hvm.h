@@ -11,7 +11,5 @@
  * so they move only when another vCPU runs.
  */
 void vcpu_load(struct pcpu *p, struct vcpu *v);
-/* hvm_ops.xmm */
-void vcpu_xmm(struct vcpu *v, unsigned n, void *val, bool write);
 
 #endif

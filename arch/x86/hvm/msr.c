@@ -10,40 +10,22 @@
 #include "lib/port.h"
 #include "lib/print.h"
 
-#define MSR_MTRR_VAR      0x200
-#define MSR_MTRR_FIX64K   0x250
-#define MSR_MTRR_FIX16K   0x258
-#define MSR_MTRR_FIX4K    0x268
 #define MSR_MTRR_DEF_TYPE 0x2ff
-
 #define MTRR_CAP_VALUE    0x508 /* 8 variable ranges, fixed ranges, write combining */
 #define MTRR_DEF_VALID    0xcff
-#define MTRR_VAR_VALID    BIT(11)
 #define MISC_ENABLE_VALUE (BIT(0) | BIT(11) | BIT(12)) /* fast strings; no BTS, no PEBS */
-#define EFER_FFXSR        BIT(14)
 #define UNKNOWN_LOGGED    8
 
 /*
- * The simple ones: the vCPU's state in the backend; and constants that kernels read without asking CPUID, or on all
- * processors of a vendor, and that are read-only, ignore what is written, or are not there although kernels try them.
+ * Constants that kernels read without asking CPUID, or on all processors of a vendor, and that are read-only, ignore
+ * what is written, or are not there although kernels try them.
  */
-enum row_kind { STATE, READ_ONLY, IGNORED, ABSENT };
+enum row_kind { READ_ONLY, IGNORED, ABSENT };
 static const struct row {
 	u32 msr;
 	u8 kind;
-	u64 val; /* or enum vreg */
+	u64 val;
 } rows[] = {
-	{MSR_EFER, STATE, REG_EFER},
-	{MSR_STAR, STATE, REG_STAR},
-	{MSR_LSTAR, STATE, REG_LSTAR},
-	{MSR_CSTAR, STATE, REG_CSTAR},
-	{MSR_SFMASK, STATE, REG_SFMASK},
-	{MSR_KERNEL_GS_BASE, STATE, REG_KERNEL_GS_BASE},
-	{MSR_TSC_AUX, STATE, REG_TSC_AUX},
-	{MSR_PAT, STATE, REG_PAT},
-	{0x174, STATE, REG_SYSENTER_CS},
-	{0x175, STATE, REG_SYSENTER_ESP},
-	{0x176, STATE, REG_SYSENTER_EIP},
 	{0x17, READ_ONLY, 0},                  /* PLATFORM_ID */
 	{0x3a, READ_ONLY, 1},                  /* FEATURE_CONTROL: locked, no VMX */
 	{0x8b, IGNORED, BIT(32)},              /* microcode revision (Intel: upper half) */
@@ -73,22 +55,19 @@ static const struct row *find_row(u32 msr)
 	return NULL;
 }
 
-/* Whether it is an MTRR, and where that is kept: variable pairs, 11 fixed ones, the default. */
-static bool find_mtrr(struct vcpu *v, u32 msr, u64 **at)
+/* Where in vcpu.mtrr an MSR is; MTRRS if it is none. */
+static unsigned mtrr_index(u32 msr)
 {
-	if (msr >= MSR_MTRR_VAR && msr < MSR_MTRR_VAR + ARRAY_SIZE(v->mtrr_var))
-		*at = &v->mtrr_var[msr - MSR_MTRR_VAR];
-	else if (msr == MSR_MTRR_FIX64K)
-		*at = &v->mtrr_fix[0];
-	else if (msr >= MSR_MTRR_FIX16K && msr < MSR_MTRR_FIX16K + 2)
-		*at = &v->mtrr_fix[1 + msr - MSR_MTRR_FIX16K];
-	else if (msr >= MSR_MTRR_FIX4K && msr < MSR_MTRR_FIX4K + 8)
-		*at = &v->mtrr_fix[3 + msr - MSR_MTRR_FIX4K];
-	else if (msr == MSR_MTRR_DEF_TYPE)
-		*at = &v->mtrr_def_type;
-	else
-		return false;
-	return true;
+	static const struct {
+		u32 msr;
+		u8 n, at;
+	} ranges[] = {
+		{0x200, 16, 0}, {0x250, 1, 16}, {0x258, 2, 17}, {0x268, 8, 19}, {MSR_MTRR_DEF_TYPE, 1, MTRR_DEFAULT}};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(ranges); i++)
+		if (msr - ranges[i].msr < ranges[i].n)
+			return ranges[i].at + msr - ranges[i].msr;
+	return MTRRS;
 }
 
 static bool is_apic_msr(u32 msr)
@@ -117,22 +96,11 @@ static int write_deadline(struct vcpu *v, u64 val)
 	return lapic_wrmsr(&v->lapic, MSR_TSC_DEADLINE, val);
 }
 
-static bool canonical(u64 a) { return (u64)((s64)(a << 16) >> 16) == a; }
-
 static int unknown(struct vcpu *v, u32 msr, const char *how)
 {
 	if (atomic_add(&v->vm->unknown_msrs, 1u) <= UNKNOWN_LOGGED)
 		log("guest %s: %s of unknown MSR %x at rip %lx: #GP\n", v->vm->name, how, msr, v->regs.rip);
 	return -EINVAL;
-}
-
-static int read_base(struct vcpu *v, enum seg s, u64 *val)
-{
-	struct segment seg;
-
-	hvm->get_seg(v, s, &seg);
-	*val = seg.base;
-	return 0;
 }
 
 static int read_apic(struct vcpu *v, u32 msr, u64 *val)
@@ -147,27 +115,30 @@ static int read_apic(struct vcpu *v, u32 msr, u64 *val)
 int guest_rdmsr(struct vcpu *v, u32 msr, u64 *val)
 {
 	const struct row *row;
-	u64 *m;
+	unsigned mtrr;
 
 	if (is_apic_msr(msr)) /* first, being the frequent ones */
 		return read_apic(v, msr, val);
 	row = find_row(msr);
+	mtrr = mtrr_index(msr);
 	if (row) {
-		*val = row->kind == STATE ? hvm->get(v, (enum vreg)row->val) : row->val;
+		*val = row->val;
 		return row->kind == ABSENT ? -EINVAL : 0;
 	}
-	if (find_mtrr(v, msr, &m)) {
-		*val = *m;
+	if (mtrr < MTRRS) {
+		*val = v->mtrr[mtrr];
 		return 0;
 	}
 	switch (msr) {
 	case MSR_TSC:
 		*val = hvm->get(v, REG_TSC);
 		return 0;
-	case MSR_FS_BASE:
-		return read_base(v, SEG_FS, val);
-	case MSR_GS_BASE:
-		return read_base(v, SEG_GS, val);
+	case MSR_EFER:
+		*val = hvm->get(v, REG_EFER);
+		return 0;
+	case MSR_PAT:
+		*val = hvm->get(v, REG_PAT);
+		return 0;
 	default:
 		return unknown(v, msr, "read");
 	}
@@ -188,12 +159,8 @@ static bool types_valid(u64 val, bool pat)
 static int write_efer(struct vcpu *v, u64 val)
 {
 	u64 old = hvm->get(v, REG_EFER);
-	u32 r[4];
 
-	guest_cpuid(v, 0x80000001, 0, r);
-	if (val & ~(EFER_SCE | EFER_LME | EFER_LMA | EFER_NX | EFER_FFXSR))
-		return -EINVAL;
-	if ((val & EFER_FFXSR) && !(r[3] & BIT(25)))
+	if (val & ~(EFER_SCE | EFER_LME | EFER_LMA | EFER_NX))
 		return -EINVAL;
 	if (((val ^ old) & EFER_LME) && (hvm->get(v, REG_CR0) & CR0_PG))
 		return -EINVAL;
@@ -202,76 +169,47 @@ static int write_efer(struct vcpu *v, u64 val)
 	return 0;
 }
 
-static int write_mtrr(struct vcpu *v, u32 msr, u64 *m, u64 val)
+static int write_mtrr(struct vcpu *v, unsigned i, u64 val)
 {
-	u64 beyond = ~BITS(guest_phys_bits(v) - 1, 0);
+	u64 beyond = ~BITS(guest_phys_bits(v) - 1, 0), reserved = 0, types = val;
 
-	if (msr == MSR_MTRR_DEF_TYPE) {
-		if ((val & ~(u64)MTRR_DEF_VALID) || !types_valid(val & 0xff, false))
-			return -EINVAL;
-	} else if (msr >= MSR_MTRR_FIX64K) {
-		if (!types_valid(val, false))
-			return -EINVAL;
-	} else if (msr & 1) {
-		if (val & (beyond | BITS(10, 0)))
-			return -EINVAL;
-	} else if ((val & (beyond | BITS(11, 8))) || !types_valid(val & 0xff, false)) {
-		return -EINVAL;
+	if (i == MTRR_DEFAULT) {
+		reserved = ~(u64)MTRR_DEF_VALID;
+		types = val & 0xff;
+	} else if (i < MTRR_FIXED) { /* base and mask in turn */
+		reserved = beyond | (i & 1 ? BITS(10, 0) : BITS(11, 8));
+		types = i & 1 ? 0 : val & 0xff;
 	}
-	*m = val;
-	return 0;
-}
-
-static int write_base(struct vcpu *v, enum seg s, u64 val)
-{
-	struct segment seg;
-
-	if (!canonical(val))
+	if ((val & reserved) || !types_valid(types, false))
 		return -EINVAL;
-	hvm->get_seg(v, s, &seg);
-	seg.base = val;
-	hvm->set_seg(v, s, &seg);
-	return 0;
-}
-
-static int write_state(struct vcpu *v, enum vreg r, u64 val)
-{
-	if (r == REG_EFER)
-		return write_efer(v, val);
-	if (r == REG_PAT && !types_valid(val, true))
-		return -EINVAL;
-	if ((r == REG_LSTAR || r == REG_CSTAR || r == REG_KERNEL_GS_BASE || r == REG_SYSENTER_ESP ||
-	     r == REG_SYSENTER_EIP) &&
-	    !canonical(val))
-		return -EINVAL;
-	if ((r == REG_SFMASK || r == REG_TSC_AUX) && val >> 32)
-		return -EINVAL;
-	hvm->set(v, r, val);
+	v->mtrr[i] = val;
 	return 0;
 }
 
 int guest_wrmsr(struct vcpu *v, u32 msr, u64 val)
 {
 	const struct row *row;
-	u64 *m;
+	unsigned mtrr;
 
 	if (is_apic_msr(msr))
 		return msr == MSR_TSC_DEADLINE ? write_deadline(v, val) : lapic_wrmsr(&v->lapic, msr, val);
 	row = find_row(msr);
-	if (row && row->kind == STATE)
-		return write_state(v, (enum vreg)row->val, val);
+	mtrr = mtrr_index(msr);
 	if (row)
 		return row->kind == IGNORED ? 0 : -EINVAL;
-	if (find_mtrr(v, msr, &m))
-		return write_mtrr(v, msr, m, val);
+	if (mtrr < MTRRS)
+		return write_mtrr(v, mtrr, val);
 	switch (msr) {
 	case MSR_TSC:
 		hvm->set(v, REG_TSC_OFFSET, hvm->get(v, REG_TSC_OFFSET) + val - hvm->get(v, REG_TSC));
 		return 0;
-	case MSR_FS_BASE:
-		return write_base(v, SEG_FS, val);
-	case MSR_GS_BASE:
-		return write_base(v, SEG_GS, val);
+	case MSR_EFER:
+		return write_efer(v, val);
+	case MSR_PAT:
+		if (!types_valid(val, true))
+			return -EINVAL;
+		hvm->set(v, REG_PAT, val);
+		return 0;
 	default:
 		return unknown(v, msr, "write");
 	}

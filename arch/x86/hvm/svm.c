@@ -30,7 +30,7 @@
 /* What each exit is to the dispatcher. From 0x60, what has a kind is intercepted. */
 static const u8 kinds[SVM_CODES] = {
 	[SVM_INTR] = EXIT_INTERRUPT,    [SVM_NMI] = EXIT_INTERRUPT,     [SVM_INIT] = EXIT_INTERRUPT,
-	[SVM_VINTR] = EXIT_WINDOW,      [SVM_IRET] = EXIT_NMI_WINDOW,   [SVM_RDPMC] = EXIT_RDPMC,
+	[SVM_VINTR] = EXIT_WINDOW,      [SVM_IRET] = EXIT_WINDOW,       [SVM_RDPMC] = EXIT_RDPMC,
 	[SVM_CPUID] = EXIT_CPUID,       [SVM_INVD] = EXIT_INVD,         [SVM_HLT] = EXIT_HLT,
 	[SVM_IOIO] = EXIT_IO,           [SVM_MSR] = EXIT_MSR_READ,      [SVM_SHUTDOWN] = EXIT_TRIPLE,
 	[SVM_VMMCALL] = EXIT_HYPERCALL, [SVM_XSETBV] = EXIT_XSETBV,     [SVM_RSM] = EXIT_VENDOR_OP,
@@ -41,8 +41,7 @@ static const u8 kinds[SVM_CODES] = {
 };
 
 struct svm {
-	struct vmcb *vmcb;
-	hpa_t pa;
+	struct vmcb vmcb;
 	u64 asid_gen; /* of its pCPU when its ASID was given; 0: needs a new one */
 	u64 iret_rip;
 	bool iret_seen; /* an NMI handler is at its IRET, iret_rip: NMIs are open once that has been left */
@@ -50,8 +49,7 @@ struct svm {
 
 /* Each is its pCPU's own. */
 static struct svm_cpu {
-	struct vmcb *host;
-	void *save_area;
+	struct vmcb *host; /* and behind it the state save area */
 	u64 asid_gen;
 	u32 asid;
 } cpus[MAX_PCPUS];
@@ -61,21 +59,20 @@ static u8 *iopm, *msrpm;
 static u32 intercepts[2];
 
 static struct svm *svm_of(const struct vcpu *v) { return v->arch; }
+static struct vmcb *vmcb_of(const struct vcpu *v) { return v->arch; }
 static void clgi(void) { __asm__ volatile("clgi" ::: "memory"); }
 static void stgi(void) { __asm__ volatile("stgi" ::: "memory"); }
 
 /* --- Turning it on. */
 
-/* Two bits an MSR: read, write. A set bit exits. */
-static void msrpm_open(u32 msr, bool read, bool write)
+/* Opens an MSR for READS, WRITES or both. Of its two bits in the map a set one exits. */
+enum { READS = 1, WRITES = 2 };
+static void msrpm_open(u32 msr, unsigned access)
 {
 	u32 block = msr >= 0xc0010000 ? 2 : msr >= 0xc0000000 ? 1 : 0;
 	u32 bit = (block * 0x2000 + (msr & 0x1fff)) * 2;
 
-	if (read)
-		msrpm[bit / 8] &= (u8) ~(1u << bit % 8);
-	if (write)
-		msrpm[bit / 8] &= (u8) ~(2u << bit % 8);
+	msrpm[bit / 8] &= (u8) ~(access << bit % 8);
 }
 
 static int maps_init(void)
@@ -94,10 +91,10 @@ static int maps_init(void)
 	memset(iopm, 0xff, IOPM_SIZE);
 	memset(msrpm, 0xff, MSRPM_SIZE);
 	for (unsigned i = 0; i < ARRAY_SIZE(open); i++)
-		msrpm_open(open[i], true, true);
-	msrpm_open(MSR_TSC, true, false);
+		msrpm_open(open[i], READS | WRITES);
 	if (cpu_has(FEAT_RDTSCP))
-		msrpm_open(MSR_TSC_AUX, true, false);
+		msrpm_open(MSR_TSC_AUX, READS | WRITES);
+	msrpm_open(MSR_TSC, READS);
 	return 0;
 }
 
@@ -116,32 +113,23 @@ static int svm_cpu_on(void)
 	}
 	if (!msrpm && maps_init() < 0)
 		return -ENOMEM;
+	c->host = heap_alloc(2 * PAGE_SIZE);
 	if (!c->host)
-		c->host = heap_alloc(PAGE_SIZE);
-	if (!c->save_area)
-		c->save_area = heap_alloc(PAGE_SIZE);
-	if (!c->host || !c->save_area)
 		return -ENOMEM;
 	c->asid_gen = 1;
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
-	wrmsr(MSR_VM_HSAVE_PA, port_phys(c->save_area));
+	wrmsr(MSR_VM_HSAVE_PA, port_phys(c->host) + PAGE_SIZE);
 	__asm__ volatile("vmsave %0" ::"a"(port_phys(c->host)) : "memory");
 	return 0;
 }
 
 static int svm_vcpu_init(struct vcpu *v)
 {
-	struct svm *s = heap_alloc(sizeof(*s));
-	struct vmcb *b = heap_alloc(PAGE_SIZE);
+	struct vmcb *b = heap_alloc(sizeof(struct svm));
 
-	if (!s || !b) {
-		heap_free(s, sizeof(*s));
-		heap_free(b, PAGE_SIZE);
+	if (!b)
 		return -ENOMEM;
-	}
-	s->vmcb = b;
-	s->pa = port_phys(b);
-	v->arch = s;
+	v->arch = b;
 	b->intercept1 = intercepts[0];
 	b->intercept2 = intercepts[1];
 	b->intercept_exceptions = BIT(VEC_DB) | BIT(VEC_AC) | BIT(VEC_MC);
@@ -153,16 +141,7 @@ static int svm_vcpu_init(struct vcpu *v)
 	return 0;
 }
 
-static void svm_vcpu_free(struct vcpu *v)
-{
-	struct svm *s = svm_of(v);
-
-	if (!s)
-		return;
-	heap_free(s->vmcb, PAGE_SIZE);
-	heap_free(s, sizeof(*s));
-	v->arch = NULL;
-}
+static void svm_vcpu_free(struct vcpu *v) { heap_free(v->arch, sizeof(struct svm)); }
 
 /* --- Guest state. */
 
@@ -176,80 +155,28 @@ static const u16 places[VREGS] = {
 	[REG_DR6] = AT(dr6),
 	[REG_DR7] = AT(dr7),
 	[REG_PAT] = AT(pat),
-	[REG_STAR] = AT(star),
-	[REG_LSTAR] = AT(lstar),
-	[REG_CSTAR] = AT(cstar),
-	[REG_SFMASK] = AT(sfmask),
-	[REG_KERNEL_GS_BASE] = AT(kernel_gs_base),
-	[REG_SYSENTER_CS] = AT(sysenter_cs),
-	[REG_SYSENTER_ESP] = AT(sysenter_esp),
-	[REG_SYSENTER_EIP] = AT(sysenter_eip),
-	[REG_GDTR_BASE] = AT(seg[VMCB_GDTR].base),
-	[REG_IDTR_BASE] = AT(seg[VMCB_IDTR].base),
 	[REG_INT_SHADOW] = AT(int_shadow),
 	[REG_TSC_OFFSET] = AT(tsc_offset),
 };
 
-static u64 *field(struct vmcb *b, enum vreg r) { return (u64 *)((char *)b + places[r]); }
-
-static bool loaded(const struct vcpu *v) { return this_pcpu()->loaded == v; }
+static u64 *field(struct vcpu *v, enum vreg r) { return (u64 *)((char *)v->arch + places[r]); }
 
 static u64 svm_get(struct vcpu *v, enum vreg r)
 {
-	struct vmcb *b = svm_of(v)->vmcb;
-
-	switch (r) {
-	case REG_EFER:
-		return b->efer & ~EFER_SVME;
-	case REG_GDTR_LIMIT:
-		return b->seg[VMCB_GDTR].limit;
-	case REG_IDTR_LIMIT:
-		return b->seg[VMCB_IDTR].limit;
-	case REG_INT_SHADOW:
-		return b->int_shadow & SHADOW;
-	case REG_TSC:
-		return rdtsc() + b->tsc_offset;
-	case REG_TSC_AUX:
-		return v->tsc_aux;
-	case REG_XCR0: /* changes without an exit on some implementations */
-		return loaded(v) && hvm_host.xcr0_mask ? xgetbv(0) : v->xcr0;
-	default:
-		return *field(b, r);
-	}
+	if (r == REG_TSC)
+		return rdtsc() + vmcb_of(v)->tsc_offset;
+	if (r == REG_INT_SHADOW)
+		return vmcb_of(v)->int_shadow & SHADOW;
+	return *field(v, r) & (r == REG_EFER ? ~EFER_SVME : ~0ul);
 }
 
-static void svm_set(struct vcpu *v, enum vreg r, u64 val)
-{
-	struct vmcb *b = svm_of(v)->vmcb;
-
-	switch (r) {
-	case REG_EFER:
-		b->efer = val | EFER_SVME;
-		break;
-	case REG_GDTR_LIMIT:
-		b->seg[VMCB_GDTR].limit = (u32)val;
-		break;
-	case REG_IDTR_LIMIT:
-		b->seg[VMCB_IDTR].limit = (u32)val;
-		break;
-	case REG_TSC_AUX:
-		v->tsc_aux = val;
-		if (loaded(v))
-			wrmsr(MSR_TSC_AUX, val);
-		break;
-	case REG_XCR0:
-		v->xcr0 = val;
-		if (loaded(v))
-			xsetbv(0, val);
-		break;
-	default:
-		*field(b, r) = val;
-	}
-}
+static void svm_set(struct vcpu *v, enum vreg r, u64 val) { *field(v, r) = val | (r == REG_EFER ? EFER_SVME : 0); }
 
 static struct vmcb_seg *segment(struct vcpu *v, enum seg s)
 {
-	return &svm_of(v)->vmcb->seg[s == SEG_LDTR ? VMCB_LDTR : s == SEG_TR ? VMCB_TR : (int)s];
+	static const u8 at[SEGS_ALL] = {0, 1, 2, 3, 4, 5, VMCB_LDTR, VMCB_TR, VMCB_GDTR, VMCB_IDTR};
+
+	return &vmcb_of(v)->seg[at[s]];
 }
 
 /* The CPL has a field of its own; for everyone else it is the DPL of SS. */
@@ -259,14 +186,14 @@ static void svm_get_seg(struct vcpu *v, enum seg s, struct segment *out)
 
 	*out = (struct segment){in->base, in->limit, in->sel, in->attr};
 	if (s == SEG_SS)
-		out->attr = (u16)((out->attr & ~0x60) | svm_of(v)->vmcb->cpl << 5);
+		out->attr = (u16)((out->attr & ~0x60) | vmcb_of(v)->cpl << 5);
 }
 
 static void svm_set_seg(struct vcpu *v, enum seg s, const struct segment *in)
 {
 	*segment(v, s) = (struct vmcb_seg){in->sel, in->attr, in->limit, in->base};
 	if (s == SEG_SS)
-		svm_of(v)->vmcb->cpl = SEG_ATTR_DPL(in->attr);
+		vmcb_of(v)->cpl = SEG_ATTR_DPL(in->attr);
 }
 
 static void svm_flush(struct vcpu *v) { svm_of(v)->asid_gen = 0; }
@@ -279,7 +206,7 @@ static void svm_flush(struct vcpu *v) { svm_of(v)->asid_gen = 0; }
 static void svm_window(struct vcpu *v, bool intr, bool nmi)
 {
 	struct svm *s = svm_of(v);
-	struct vmcb *b = s->vmcb;
+	struct vmcb *b = &s->vmcb;
 
 	if (nmi && v->nmi_blocked)
 		nmi = s->iret_seen && !(v->regs.rflags & RFLAGS_IF);
@@ -314,7 +241,7 @@ static void decode_event(u64 info, struct vm_event *e)
 static void choose_asid(struct vcpu *v, struct pcpu *p, struct svm_cpu *c)
 {
 	struct svm *s = svm_of(v);
-	struct vmcb *b = s->vmcb;
+	struct vmcb *b = &s->vmcb;
 
 	b->tlb_control = 0;
 	if (s->asid_gen == c->asid_gen && v->flush_gen == atomic_load(&p->flush_gen))
@@ -336,7 +263,7 @@ static void choose_asid(struct vcpu *v, struct pcpu *p, struct svm_cpu *c)
  */
 static void before_entry(struct vcpu *v)
 {
-	struct vmcb *b = svm_of(v)->vmcb;
+	struct vmcb *b = vmcb_of(v);
 	const u64 *irr = v->lapic.irr;
 	bool waiting = atomic_load_relaxed(&irr[0]) | atomic_load_relaxed(&irr[1]) | atomic_load_relaxed(&irr[2]) |
 		       atomic_load_relaxed(&irr[3]);
@@ -414,7 +341,7 @@ static void fill_exit(const struct vmcb *b, struct vm_exit *x)
 static void after_exit(struct vcpu *v)
 {
 	struct svm *s = svm_of(v);
-	struct vmcb *b = s->vmcb;
+	struct vmcb *b = &s->vmcb;
 
 	v->regs.r[R_AX] = b->rax;
 	v->regs.r[R_SP] = b->rsp;
@@ -426,7 +353,7 @@ static void after_exit(struct vcpu *v)
 	if (b->exit_int_info & EVENT_VALID)
 		decode_event(b->exit_int_info, &v->event);
 	fill_exit(b, &v->exit);
-	if (v->exit.kind == EXIT_NMI_WINDOW) {
+	if (b->exit_code == SVM_IRET) {
 		s->iret_seen = true;
 		s->iret_rip = b->rip;
 	} else if (s->iret_seen && b->rip != s->iret_rip) {
@@ -449,20 +376,9 @@ static void svm_run(struct vcpu *v)
 		return;
 	}
 	choose_asid(v, p, c);
-	svm_enter(svm_of(v)->pa, &v->regs, port_phys(c->host));
+	svm_enter(port_phys(v->arch), &v->regs, port_phys(c->host));
 	stgi();
 	after_exit(v);
-}
-
-static void svm_dump(struct vcpu *v)
-{
-	const struct vmcb *b = svm_of(v)->vmcb;
-
-	log("  vmcb: intercepts %x %x %x cr %x, vintr %lx, shadow %lx, int info %lx, inject %lx\n",
-	    b->intercept_exceptions, b->intercept1, b->intercept2, b->intercept_cr, b->vintr, b->int_shadow,
-	    b->exit_int_info, b->event_inject);
-	log("  vmcb: asid %u, ncr3 %lx, tsc offset %lx, cpl %u, dr6 %lx, dr7 %lx\n", b->asid, b->n_cr3, b->tsc_offset,
-	    b->cpl, b->dr6, b->dr7);
 }
 
 const struct hvm_ops svm_ops = {
@@ -479,6 +395,4 @@ const struct hvm_ops svm_ops = {
 	.set_seg = svm_set_seg,
 	.window = svm_window,
 	.flush = svm_flush,
-	.dump = svm_dump,
-	.xmm = vcpu_xmm,
 };

@@ -20,8 +20,7 @@ struct vmcb {
 	u32 intercept_cr; /* reads 15:0, writes 31:16 */
 	u32 intercept_dr, intercept_exceptions;
 	u32 intercept1, intercept2, intercept3;
-	u8 reserved018[0x03c - 0x018];
-	u16 pause_threshold, pause_count;
+	u8 reserved018[0x040 - 0x018];
 	u64 iopm, msrpm, tsc_offset;
 	u32 asid;
 	u8 tlb_control, reserved05d[3];
@@ -30,8 +29,8 @@ struct vmcb {
 	u64 exit_code, exit_info1, exit_info2, exit_int_info;
 	u64 np_enable;
 	u8 reserved098[0x0a8 - 0x098];
-	u64 event_inject, n_cr3, lbr_virt;
-	u64 clean;
+	u64 event_inject, n_cr3;
+	u8 reserved0b8[0x0c8 - 0x0b8];
 	u64 next_rip;
 	u8 insn_bytes_n, insn_bytes[15];
 	u8 reserved0e0[0x400 - 0x0e0];
@@ -45,9 +44,9 @@ struct vmcb {
 	u64 cr4, cr3, cr0, dr7, dr6, rflags, rip;
 	u8 reserved580[0x5d8 - 0x580];
 	u64 rsp;
-	u64 s_cet, ssp, isst;
-	u64 rax, star, lstar, cstar, sfmask, kernel_gs_base;
-	u64 sysenter_cs, sysenter_esp, sysenter_eip;
+	u8 reserved5e0[0x5f8 - 0x5e0];
+	u64 rax;
+	u8 reserved600[0x640 - 0x600];
 	u64 cr2;
 	u8 reserved648[0x668 - 0x648];
 	u64 pat;

@@ -19,8 +19,11 @@
 struct vm;
 struct vcpu;
 
-/* Guest state beside the general registers. REG_CR0 .. are what the guest sees (shadow values where the backend needs
- * it). */
+/*
+ * Guest state beside the general registers, as far as the dispatcher needs it: what the guest sees (shadow values where
+ * the backend needs them). The MSRs of SYSCALL and SYSENTER, TSC_AUX, and the bases of FS and GS are the guest's own: a
+ * backend lets it have them without exits.
+ */
 enum vreg {
 	REG_CR0,
 	REG_CR2,
@@ -30,26 +33,16 @@ enum vreg {
 	REG_DR6,
 	REG_DR7,
 	REG_PAT,
-	REG_STAR,
-	REG_LSTAR,
-	REG_CSTAR,
-	REG_SFMASK,
-	REG_KERNEL_GS_BASE,
-	REG_SYSENTER_CS,
-	REG_SYSENTER_ESP,
-	REG_SYSENTER_EIP,
-	REG_GDTR_BASE,
-	REG_GDTR_LIMIT,
-	REG_IDTR_BASE,
-	REG_IDTR_LIMIT,
-	REG_INT_SHADOW, /* 1: the next instruction is in an STI or MOV SS shadow; set to 0 when an instruction was
-			   emulated */
-	REG_TSC,        /* what RDTSC would say now */
+	REG_INT_SHADOW, /* whether the next instruction is in an STI or MOV SS shadow */
 	REG_TSC_OFFSET,
-	REG_TSC_AUX,
-	REG_XCR0,
+	REG_TSC, /* what RDTSC would say now; only read */
 	VREGS,
 };
+
+/* Only base and limit of these count. */
+#define SEG_GDTR ((enum seg)SEGS)
+#define SEG_IDTR ((enum seg)(SEGS + 1))
+#define SEGS_ALL (SEGS + 2)
 
 /* Segment as in a descriptor's second dword, packed like the VMCB's attributes: type 0-3, S 4, DPL 5-6, P 7, AVL 8, L
  * 9, DB 10, G 11 */
@@ -68,8 +61,7 @@ struct segment {
 enum exit_kind {
 	EXIT_OTHER,
 	EXIT_INTERRUPT, /* host interrupt or NMI: already handled by the time the dispatcher sees it */
-	EXIT_WINDOW,    /* the guest can take interrupts now (it was asked for) */
-	EXIT_NMI_WINDOW,
+	EXIT_WINDOW,    /* the guest can take an interrupt, or soon an NMI, now (it was asked for) */
 	EXIT_CPUID,
 	EXIT_HLT,
 	EXIT_IO,
@@ -81,13 +73,10 @@ enum exit_kind {
 	EXIT_EXCEPTION, /* an intercepted exception (vector in .vector) */
 	EXIT_HYPERCALL, /* VMMCALL, VMCALL */
 	EXIT_XSETBV,
-	EXIT_INVD,
-	EXIT_WBINVD,
+	EXIT_INVD, /* WBINVD too */
 	EXIT_RDPMC,
-	EXIT_PAUSE,
 	EXIT_VENDOR_OP, /* VMRUN, VMXON, SKINIT, ...: #UD in the guest */
 	EXIT_TRIPLE,    /* shutdown */
-	EXIT_TASK,      /* task switch: not emulated */
 	EXIT_ERROR,     /* the hardware refused the guest's state */
 	EXIT_KINDS,
 };
@@ -100,7 +89,8 @@ struct vm_exit {
 	u8 mode, cpl; /* of the vCPU: enum gcpu_mode, 0..3 */
 	bool walk;    /* EXIT_NPF: on the guest's own page-table access */
 	bool has_error;
-	u32 error; /* exceptions */
+	bool one_operand; /* set by emulate: the instruction accesses no other memory than that of its ModRM byte */
+	u32 error;        /* exceptions */
 	struct {
 		u16 port;
 		u8 size;
@@ -122,6 +112,14 @@ struct vm_event {
 };
 enum { EVENT_INTR = 0, EVENT_NMI = 2, EVENT_EXCEPTION = 3, EVENT_SOFT = 4 };
 
+/* Where a page of the guest's code is under that CR3; gva 1: none. */
+struct code_page {
+	u64 cr3, gva, gpa;
+};
+
+/* MTRRs: 8 variable pairs, 11 fixed ones, the default type. */
+enum { MTRR_FIXED = 16, MTRR_DEFAULT = 27, MTRRS };
+
 struct vcpu {
 	struct gregs regs; /* valid outside ops->run: backends load and store them around it */
 	struct vm *vm;
@@ -134,19 +132,16 @@ struct vcpu {
 	bool wait_sipi;        /* after INIT */
 	bool nmi_pending, nmi_blocked;
 	u32 flush_gen;            /* of its pCPU when its translations were last flushed */
-	u64 xcr0, tsc_aux, dr[4]; /* while not loaded; tsc_aux always */
+	u64 xcr0, tsc_aux, dr[4]; /* while not loaded */
 	void *xsave;              /* FPU state while not loaded; page-aligned */
 	u64 tsc_deadline;         /* as the guest wrote it; the local APIC has it in terms of the vm's clock */
 	struct vm_exit exit;      /* the last one: for dispatch and reports */
 	u64 exits[EXIT_KINDS];
-	u64 mtrr_def_type, mtrr_fix[11], mtrr_var[16]; /* MSRs that only store */
-	struct {
-		u64 cr3, gva, gpa;
-		bool valid;
-	} code;     /* where the last intercepted instruction's page was; a hint, see exit.c */
-	void *arch; /* the backend's: VMCB, VMCS */
-	bool stuck; /* halted with interrupts off; read by other pCPUs */
-	bool dead;  /* has left the run loop for good; atomic */
+	u64 mtrr[MTRRS];       /* MSRs that only store, see msr.c */
+	struct code_page code; /* the last page of kernel code that was fetched from: a hint, see exit.c */
+	void *arch;            /* the backend's: VMCB, VMCS */
+	bool stuck;            /* halted with interrupts off; read by other pCPUs */
+	bool dead;             /* has left the run loop for good; atomic */
 };
 
 /* How a machine's run ended. */
@@ -189,9 +184,6 @@ struct hvm_ops {
 	/* Whether to exit as soon as the guest can take an interrupt, an NMI. Called before each entry. */
 	void (*window)(struct vcpu *v, bool intr, bool nmi);
 	void (*flush)(struct vcpu *v); /* forget its translations before the next entry */
-	void (*dump)(struct vcpu *v);  /* control fields, for reports */
-	/* Reads or writes XMM register n of the vCPU that is loaded here. */
-	void (*xmm)(struct vcpu *v, unsigned n, void *val, bool write);
 };
 
 extern const struct hvm_ops svm_ops;
@@ -237,7 +229,7 @@ void vcpu_crash(struct vcpu *v, const char *fmt, ...) PRINTF(2, 3);
 /* Queues an exception for the guest; a second one while one is pending becomes #DF or a triple fault as hardware does.
  */
 void vcpu_exception(struct vcpu *v, u8 vector, bool has_error, u32 error);
-/* Everything that helps to find out why a guest stopped: registers, segments, control state, exit, code bytes, stack.
+/* Everything that helps to find out why a guest stopped: registers, segments, exit, code bytes.
  */
 void vcpu_dump(struct vcpu *v);
 /* Report line "@exits guest=... total=... cpuid=...". */
