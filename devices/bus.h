@@ -23,13 +23,13 @@ struct bus_op {
  * A device answers an access that lies wholly within one of its regions. val is zero-extended on a write and all ones
  * on a read, so that a device may leave alone what it does not know; what it fills beyond size is cut off.
  */
-typedef void (*bus_fn)(void *dev, struct bus_op *op);
+typedef void bus_fn(void *dev, struct bus_op *op);
 
 struct bus_region {
 	u8 space; /* enum bus_space */
 	u8 width; /* the widest access it takes, 1, 2, 4 or 8: wider ones come in pieces, lowest address first */
 	u64 start, len;
-	bus_fn fn;
+	bus_fn *fn;
 	void *dev;
 };
 

@@ -17,17 +17,6 @@ void pit_init(struct platform *p, struct timerq *q);
 void rtc_init(struct platform *p, struct timerq *q, u64 epoch);
 
 /* Accesses; the platform is what the bus knows as their device. */
-void pic_io(void *platform, struct bus_op *op);
-void elcr_io(void *platform, struct bus_op *op);
-void ioapic_mmio(void *platform, struct bus_op *op);
-void pit_io(void *platform, struct bus_op *op);
-void port61_io(void *platform, struct bus_op *op);
-void rtc_io(void *platform, struct bus_op *op);
-void uart_io(void *platform, struct bus_op *op);
-void pm_io(void *platform, struct bus_op *op);
-void pm_timer_io(void *platform, struct bus_op *op);
-void pci_io(void *platform, struct bus_op *op);
-void kbc_io(void *platform, struct bus_op *op);
-void port92_io(void *platform, struct bus_op *op);
+bus_fn pic_io, elcr_io, ioapic_mmio, pit_io, port61_io, rtc_io, uart_io, pm_io, pm_timer_io, pci_io, kbc_io;
 
 #endif

@@ -3,14 +3,10 @@
 #include "devices/chips.h"
 #include "lib/bits.h"
 
-#define WINDOW  0x10                             /* where the selected register is seen */
-#define VERSION (0x11 | (IOAPIC_PINS - 1) << 16) /* without an EOI register */
+enum { WINDOW = 0x10 /* where the selected register is seen */, VERSION = 0x11 | (IOAPIC_PINS - 1) << 16 };
+enum { REDIR_LOGICAL = 1 << 11, REDIR_REMOTE_IRR = 1 << 14, REDIR_LEVEL = 1 << 15, REDIR_MASKED = 1 << 16 };
 
-#define REDIR_LOGICAL    BIT(11)
-#define REDIR_REMOTE_IRR BIT(14)
-#define REDIR_LEVEL      BIT(15)
-#define REDIR_MASKED     BIT(16)
-#define REDIR_WRITABLE   (BITS(63, 56) | 0x1affful)
+#define REDIR_WRITABLE (BITS(63, 56) | 0x1affful)
 
 static u8 delivery(u64 e) { return (e >> 8) & 7; }
 

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * As much of an 8042 as a PC without keyboard needs: it answers its self-test and resets the machine. The A20 gate,
- * here and in port 92, is always open.
+ * As much of an 8042 as a PC without keyboard needs: it answers its self-test and resets the machine. The A20 gate
+ * is always open.
  */
 #include "devices/chips.h"
 
 enum { COMMAND_PORT = 0x64, CMD_RESET = 0xfe };
 enum { STATUS_FULL = 0x01, STATUS_TESTED = 0x14 /* self-test passed, not locked */ };
-enum { PORT92_RESET = 0x01, PORT92_A20 = 0x02 };
 
 /* What other commands have to say: command byte, self-test, port tests (no keyboard, no mouse), output port. */
 static const struct {
@@ -38,14 +37,4 @@ void kbc_io(void *platform, struct bus_op *op)
 		op->val = p->kbc_out;
 		p->kbc_full = false;
 	}
-}
-
-void port92_io(void *platform, struct bus_op *op)
-{
-	struct platform *p = platform;
-
-	if (!op->write)
-		op->val = PORT92_A20;
-	else if (op->val & PORT92_RESET)
-		p->ops->power(p->ctx, POWER_RESET, "port 92");
 }

@@ -185,22 +185,22 @@ void lapic_mmio(struct lapic *l, struct bus_op *op)
 		xapic_write(l, reg, (u32)op->val);
 }
 
-static int x2apic_write(struct lapic *l, unsigned reg, u64 val)
+static bool x2apic_write(struct lapic *l, unsigned reg, u64 val)
 {
-	if (reg == REG_ICR) {
-		if (val & ICR_RESERVED)
-			return -EINVAL;
+	u64 reserved = reg == REG_ICR                          ? ICR_RESERVED
+		       : reg == REG_EOI || reg == REG_ESR      ? ~0ul
+		       : reg == REG_TPR || reg == REG_SELF_IPI ? ~0xfful
+							       : BITS(63, 32);
+
+	if (val & reserved)
+		return false;
+	if (reg == REG_ICR)
 		write_icr(l, (u32)val, (u32)(val >> 32));
-		return 0;
-	}
-	if (val >> 32 || ((reg == REG_EOI || reg == REG_ESR) && val) ||
-	    ((reg == REG_TPR || reg == REG_SELF_IPI) && val > 0xff))
-		return -EINVAL;
-	if (reg == REG_SELF_IPI)
+	else if (reg == REG_SELF_IPI)
 		send_ipi(l, APIC_SELF << 18 | (u32)val, 0);
 	else
-		return write_common(l, reg, (u32)val) ? 0 : -EINVAL;
-	return 0;
+		return write_common(l, reg, (u32)val);
+	return true;
 }
 
 /*
@@ -257,7 +257,7 @@ int lapic_wrmsr(struct lapic *l, u32 msr, u64 val)
 		lapic_timer_set_deadline(l, val);
 		return 0;
 	}
-	return in_x2apic(l) ? x2apic_write(l, msr - MSR_X2APIC_FIRST, val) : -EINVAL;
+	return in_x2apic(l) && x2apic_write(l, msr - MSR_X2APIC_FIRST, val) ? 0 : -EINVAL;
 }
 
 void lapic_reset(struct lapic *l, bool init)

@@ -19,11 +19,10 @@
 #include "sched/timer.h"
 
 #define LAPIC_DEFAULT_BASE 0xfee00000ul
-#define LAPIC_BASE_BSP     (1u << 8)
-#define LAPIC_BASE_X2APIC  (1u << 10)
-#define LAPIC_BASE_ENABLE  (1u << 11)
 #define LAPIC_VERSION      0x00050014u
 #define LAPIC_TIMER_HZ     1000000000u /* the timer's input clock: a tick is 1 ns */
+
+enum { LAPIC_BASE_BSP = 1 << 8, LAPIC_BASE_X2APIC = 1 << 10, LAPIC_BASE_ENABLE = 1 << 11 };
 
 #define MSR_APIC_BASE    0x1bu
 #define MSR_TSC_DEADLINE 0x6e0u

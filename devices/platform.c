@@ -17,7 +17,6 @@ static const struct bus_region regions[] = {
 	{BUS_PIO, 1, 0x61, 1, port61_io, NULL},
 	{BUS_PIO, 1, 0x64, 1, kbc_io, NULL},
 	{BUS_PIO, 1, 0x70, 2, rtc_io, NULL},
-	{BUS_PIO, 1, 0x92, 1, port92_io, NULL},
 	{BUS_PIO, 1, 0xa0, 2, pic_io, NULL},
 	{BUS_PIO, 1, 0x3f8, 8, uart_io, NULL},
 	{BUS_PIO, 1, 0x4d0, 2, elcr_io, NULL},

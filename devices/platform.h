@@ -30,13 +30,13 @@ struct platform_ops {
 /* Fixed places that the ACPI tables also name. The PM timer has 32 bits (TMR_VAL_EXT); there is no GPE block. */
 #define IOAPIC_BASE 0xfec00000ul
 #define IOAPIC_PINS 24
-#define PM_EVT_PORT 0x600 /* PM1a event block, 4 bytes */
-#define PM_CNT_PORT 0x604 /* PM1a control block, 2 bytes; SCI_EN is always set (no SMI_CMD) */
-#define PM_TMR_PORT 0x608 /* PM timer, 4 bytes */
 #define RESET_PORT  0xcf9 /* value 6 resets */
 #define RTC_CENTURY 0x32  /* CMOS index */
 #define SCI_IRQ     9     /* level, active high */
 #define S5_TYPE     5
+
+/* ACPI: PM1a event block of 4 bytes, control block of 2 (SCI_EN is always set, there is no SMI_CMD), PM timer of 4. */
+enum { PM_EVT_PORT = 0x600, PM_CNT_PORT = 0x604, PM_TMR_PORT = 0x608 };
 
 /* 8259 pair. IR2 of chip 0 is chip 1's output. */
 struct pic {
