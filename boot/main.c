@@ -35,6 +35,7 @@ static struct acpi acpi;
 static struct config config;
 static int config_result; /* 0, -ENOENT without a file, or config_parse's */
 static u64 ram_total;
+static hpa_t known_end; /* of what the frame table covers */
 
 /* --- What the boot loader and the firmware say. */
 
@@ -188,12 +189,18 @@ static void init_frames(void)
 	bootinfo_add(&bootinfo, table, bytes, MEM_LOADER);
 	memset(port_virt(table), 0, bytes);
 	frames_init(port_virt(table), frames);
+	known_end = frames * PAGE_SIZE;
+}
+
+/* Gives the free RAM between two addresses to the allocator. */
+static void add_frames(hpa_t from, hpa_t to)
+{
 	for (unsigned i = 0; i < bootinfo.ranges; i++) {
 		const struct mem_range *r = &bootinfo.range[i];
-		u64 first = r->start / PAGE_SIZE, end = MIN((r->start + r->len) / PAGE_SIZE, frames);
+		hpa_t start = MAX(r->start, from), end = MIN(r->start + r->len, to);
 
-		if (r->kind == MEM_RAM && first < end)
-			frames_add(MFN(first), end - first);
+		if (r->kind == MEM_RAM && start < end)
+			frames_add(hpa_to_mfn(start), (end - start) / PAGE_SIZE);
 	}
 }
 
@@ -256,12 +263,14 @@ static void map_screen(void)
 static void init_memory(void)
 {
 	init_frames();
+	add_frames(0, MIN(known_end, 4 * GB)); /* the tables that are made now must be in reach of the early ones */
 	if (hostmap_init(cpu_has(FEAT_GB_PAGES) ? ORDER_1G : ORDER_2M, cpu_has(FEAT_NX)))
 		panic("no memory for the hypervisor's own page table");
 	map_image();
 	map_ram();
 	map_screen();
 	write_cr3(hostmap_root());
+	add_frames(4 * GB, known_end);
 }
 
 /* --- Guests. */

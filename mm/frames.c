@@ -71,8 +71,12 @@ static bool is_free_block(u64 n, unsigned order)
 
 static void fill(u64 n, unsigned order, struct frame f)
 {
-	for (u64 i = n; i < n + BIT(order); i++)
-		mem.table[i] = f;
+	struct frame *to = &mem.table[n], *end = to + BIT(order);
+
+	/* At boot this is done to all of memory. */
+#pragma GCC unroll 8
+	while (to != end)
+		*to++ = f;
 }
 
 /* Puts a block on its list, joined with its buddy as long as that is free too. */
