@@ -69,14 +69,20 @@ static bool is_free_block(u64 n, unsigned order)
 	return n < mem.n && mem.table[n].state == FRAME_FREE_HEAD && mem.table[n].order == order;
 }
 
+/* Entries as the words they are stored by: at boot this marks all of memory, and is most of the boot's work. */
 static void fill(u64 n, unsigned order, struct frame f)
 {
-	struct frame *to = &mem.table[n], *end = to + BIT(order);
+	union {
+		struct frame f;
+		u64 word[2];
+	} entry = {f}, *to = (void *)&mem.table[n], *end = to + BIT(order);
+	u64 first = entry.word[0], second = entry.word[1];
 
-	/* At boot this is done to all of memory. */
 #pragma GCC unroll 8
-	while (to != end)
-		*to++ = f;
+	for (; to != end; to++) {
+		to->word[0] = first;
+		to->word[1] = second;
+	}
 }
 
 /* Puts a block on its list, joined with its buddy as long as that is free too. */
