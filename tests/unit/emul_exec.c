@@ -265,6 +265,8 @@ static void several_pushes_are_probed_first(void **state)
 	FAULTS(14, MODE_32, 0x60);               /* pusha */
 	FAULTS(14, MODE_REAL, 0xc8, 0x0a, 0, 0); /* enter 10, 0 probes where the stack will end */
 	assert_int_equal(mem(0x7f8, 8), 0);
+	w.fault_at = 0x7ee;
+	FAULTS(14, MODE_64, 0xc8, 0x0a, 0, 0); /* where 64 bits of stack pointer count */
 	w.fault_at = 0x7fe;
 	FAULTS(14, MODE_REAL, 0x9a, 0, 1, 0, 2); /* call 200:100 */
 	assert_int_equal(w.sel[SEG_CS], 0);

@@ -42,14 +42,12 @@ u64 alu(enum op op, u64 a, u64 b, unsigned size, u64 *fl)
 
 	switch (op) {
 	case OP_ADD:
-		return add(a, b, 0, size, fl);
 	case OP_ADC:
-		return add(a, b, carry, size, fl);
+		return add(a, b, op == OP_ADC ? carry : 0, size, fl);
 	case OP_SUB:
 	case OP_CMP:
-		return sub(a, b, 0, size, fl);
 	case OP_SBB:
-		return sub(a, b, carry, size, fl);
+		return sub(a, b, op == OP_SBB ? carry : 0, size, fl);
 	case OP_NEG:
 		return sub(0, a, 0, size, fl);
 	case OP_INC:

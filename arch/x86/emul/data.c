@@ -102,25 +102,22 @@ enum emul_result x_cmpxchg(struct ex *e)
 enum emul_result x_cmpxchg2(struct ex *e)
 {
 	const struct insn *in = e->in;
-	unsigned half = in->opsize;
-	u8 old[16], new[16];
-	u64 *r = e->r.r;
-	bool done = false;
+	u64 *r = e->r.r, old[2] = {r[R_AX], r[R_DX]}, new[2] = {r[R_BX], r[R_CX]};
+	bool done = false, small = in->opsize == 4;
 	enum emul_result res;
 
-	if (half == 8 && e->ea & 15)
+	if (small) {
+		old[0] = (u32)old[0] | old[1] << 32;
+		new[0] = (u32) new[0] | new[1] << 32;
+	} else if (e->ea & 15) {
 		return emul_raise(e, VEC_GP);
-	memcpy(old, &r[R_AX], half);
-	memcpy(old + half, &r[R_DX], half);
-	memcpy(new, &r[R_BX], half);
-	memcpy(new + half, &r[R_CX], half);
+	}
 	res = e->ops->cmpxchg(e->ctx, (enum seg)in->seg, e->ea, old, new, in->msize, &done, e->fault);
 	set_flags(e, FL_ZF, done ? FL_ZF : 0);
-	if (!done) {
-		r[R_AX] = r[R_DX] = 0;
-		memcpy(&r[R_AX], old, half);
-		memcpy(&r[R_DX], old + half, half);
-	}
+	if (done)
+		return res;
+	reg_set(e, R_AX, old[0], in->opsize);
+	reg_set(e, R_DX, small ? old[0] >> 32 : old[1], in->opsize);
 	return res;
 }
 

@@ -21,17 +21,16 @@
 
 enum { G_8F, G_C6, G_F6, G_FE, G_FF, G_0F01, G_0FBA, G_0FC7, GROUPS, GROUP_BASE = 0x201, ROW_LOAD_MOVQ = 0x200 };
 
-/* The six encodings of an arithmetic operation. */
+/* The six encodings of an arithmetic operation; PUSH and POP of a segment register. */
 #define ALU(n, op) \
 	[n ... (n) + 1] = ROW(op, E, G, F_W), [(n) + 2 ... (n) + 3] = ROW(op, G, E, F_W), \
 	[(n) + 4 ... (n) + 5] = ROW(op, A, IZ, F_W)
+#define SEGMENT(n, flags) [n] = ROW(PUSH, SO, NONE, flags), [(n) + 1] = ROW(POP, SO, NONE, flags)
 
 const struct opcode emul_rows[GROUP_BASE + 8 * GROUPS] = {
 	ALU(0x00, ADD), ALU(0x08, OR), ALU(0x10, ADC), ALU(0x18, SBB), ALU(0x20, AND), ALU(0x28, SUB), ALU(0x30, XOR),
 	ALU(0x38, CMP), [0x80 ... 0x81] = ROW(ADD, E, IZ, F_W | F_REG), [0x83] = ROW(ADD, E, IB, F_REG),
-	[0x06] = ROW(PUSH, SO, NONE, F_NO64), [0x07] = ROW(POP, SO, NONE, F_NO64), [0x0e] = ROW(PUSH, SO, NONE, F_NO64),
-	[0x16] = ROW(PUSH, SO, NONE, F_NO64), [0x17] = ROW(POP, SO, NONE, F_NO64),
-	[0x1e] = ROW(PUSH, SO, NONE, F_NO64), [0x1f] = ROW(POP, SO, NONE, F_NO64),
+	SEGMENT(0x06, F_NO64), [0x0e] = ROW(PUSH, SO, NONE, F_NO64), SEGMENT(0x16, F_NO64), SEGMENT(0x1e, F_NO64),
 	[0x40 ... 0x47] = ROW(INC, Z, NONE, 0), [0x48 ... 0x4f] = ROW(DEC, Z, NONE, 0),
 	[0x50 ... 0x57] = ROW(PUSH, Z, NONE, F_D64), [0x58 ... 0x5f] = ROW(POP, Z, NONE, F_D64),
 	[0x60] = ROW0(PUSHA, F_NO64), [0x61] = ROW0(POPA, F_NO64), [0x63] = ROW(MOVSX, G, ED, F_ONLY64),
@@ -71,9 +70,8 @@ const struct opcode emul_rows[GROUP_BASE + 8 * GROUPS] = {
 	[0x140 ... 0x14f] = ROW(CMOV, G, E, 0), [0x16e] = ROW(MOVX, V, E, F_DQ | F_P6), [0x17e] = ROW(MOVX, E, V, F_DQ | F_P6),
 	[0x16f] = ROW(MOVX, V, W, F_ALIGN | F_P6 | F_P3), [0x17f] = ROW(MOVX, W, V, F_ALIGN | F_P6 | F_P3),
 	[0x180 ... 0x18f] = ROW(JCC, JZ, NONE, F_F64), [0x190 ... 0x19f] = ROW(SET, E, NONE, F_BYTE),
-	[0x1a0] = ROW(PUSH, SO, NONE, F_D64), [0x1a1] = ROW(POP, SO, NONE, F_D64), [0x1a2] = ROW0(SYSTEM, 0),
+	SEGMENT(0x1a0, F_D64), [0x1a2] = ROW0(SYSTEM, 0), SEGMENT(0x1a8, F_D64),
 	[0x1a3] = ROW(BT, E, G, 0), [0x1a4] = ROW3(SHLD, E, G, IBU, 0), [0x1a5] = ROW3(SHLD, E, G, CL, 0),
-	[0x1a8] = ROW(PUSH, SO, NONE, F_D64), [0x1a9] = ROW(POP, SO, NONE, F_D64),
 	[0x1ab] = ROW(BTS, E, G, 0), [0x1ac] = ROW3(SHRD, E, G, IBU, 0), [0x1ad] = ROW3(SHRD, E, G, CL, 0),
 	[0x1af] = ROW(IMUL2, G, E, 0), [0x1b0 ... 0x1b1] = ROW(CMPXCHG, E, G, F_W), [0x1b2] = ROW(LDS, G, MP, F_NOW),
 	[0x1b3] = ROW(BTR, E, G, 0), [0x1b4 ... 0x1b5] = ROW(LDS, G, MP, F_NOW),
@@ -125,12 +123,8 @@ static s64 fetch_signed(struct cursor *c, unsigned size) { return size ? sext(fe
 /* Takes one prefix into in; false if byte is none. A REX that another prefix follows has no effect. */
 static bool take_prefix(struct insn *in, u8 byte)
 {
-	bool long_mode = in->mode == MODE_64;
+	bool long_mode = in->mode == MODE_64, rex = long_mode && (byte & 0xf0) == 0x40;
 
-	if (long_mode && (byte & 0xf0) == 0x40) {
-		in->rex = byte;
-		return true;
-	}
 	if (byte == 0x66)
 		in->osz = true;
 	else if (byte == 0x67)
@@ -143,9 +137,9 @@ static bool take_prefix(struct insn *in, u8 byte)
 		in->seg = long_mode ? in->seg : byte >> 3 & 3;
 	else if ((byte & 0xfe) == 0x64)
 		in->seg = byte & 7; /* SEG_FS or SEG_GS */
-	else
+	else if (!rex)
 		return false;
-	in->rex = 0;
+	in->rex = rex ? byte : 0;
 	return true;
 }
 

@@ -29,27 +29,30 @@ enum gcpu_mode { MODE_REAL, MODE_16, MODE_32, MODE_64 };
 
 #define INSN_MAX 15
 
-/* The decoded instruction. Fields beyond these belong to the decoder; see decode.c. */
+/*
+ * The decoded instruction:
+ *     len             1..15
+ *     opsize, adsize  operand size, 1, 2, 4 or 8 bytes; address size, 2, 4 or 8
+ *     mode            enum gcpu_mode it was decoded for
+ *     map, opcode     opcode map (0: one byte, 1: 0F), and the opcode in it
+ *     rex, rep        0 or 0x40..0x4f; 0, 0xf2 or 0xf3
+ *     seg             segment of the memory operand, overrides applied: enum seg
+ *     base, index     its registers; EMUL_NOREG: none; base EMUL_RIP: relative to the next instruction
+ *     scale, disp     its index is shifted by 0..3; its displacement
+ *     msize           bytes that it has; 0: none, or only its address matters
+ *     imm             sign- or zero-extended; of a far pointer the selector, of ENTER the level is above the rest
+ *     row, op         in the decoder's table; enum op
+ */
 struct insn {
-	u8 len;    /* 1..15 */
-	u8 opsize; /* operand size in bytes: 1, 2, 4, 8 */
-	u8 adsize; /* address size in bytes: 2, 4, 8 */
-	u8 mode;   /* enum gcpu_mode it was decoded for */
-	u8 map;    /* opcode map: 0 = one byte, 1 = 0F */
-	u8 opcode;
-	u8 modrm;
-	u8 rex; /* 0 or 0x40..0x4f */
-	u8 rep; /* 0, 0xf2 or 0xf3 */
-	u8 seg; /* segment of the memory operand, overrides applied: enum seg */
+	u8 len, opsize, adsize, mode;
+	u8 map, opcode, modrm;
+	u8 rex, rep, seg;
 	bool lock, has_modrm, has_mem, osz;
-	/* Of the memory operand; EMUL_NOREG: none; base EMUL_RIP: relative to the next instruction; scale: 0..3, a
-	 * shift. */
-	u8 base, index, scale;
-	u8 msize; /* bytes that the memory operand has; 0: none, or only its address matters */
+	u8 base, index, scale, msize;
 	s64 disp;
-	u64 imm; /* sign- or zero-extended as the instruction says; a far pointer's selector, ENTER's level above */
-	u16 row; /* index into the decoder's table */
-	u8 op;   /* enum op */
+	u64 imm;
+	u16 row;
+	u8 op;
 };
 
 #define EMUL_NOREG 0xff
@@ -62,13 +65,12 @@ int insn_decode(const u8 *bytes, size_t n, enum gcpu_mode mode, struct insn *out
 /* The linear-or-segmented memory operand's offset within its segment (registers only, before the segment base). */
 u64 insn_ea(const struct insn *in, const struct gregs *r);
 
-enum emul_result {
-	EMUL_OK,      /* done, rip advanced */
-	EMUL_AGAIN,   /* REP batch done, rip unchanged, more to do */
-	EMUL_FAULT,   /* inject emul_fault */
-	EMUL_RETRY,   /* an operation asked to resume the guest without a change */
-	EMUL_UNKNOWN, /* not an instruction that the emulator executes; nothing changed */
-};
+/*
+ * EMUL_OK: done, rip advanced. EMUL_AGAIN: REP batch done, rip unchanged, more to do. EMUL_FAULT: inject emul_fault.
+ * EMUL_RETRY: an operation asked to resume the guest without a change. EMUL_UNKNOWN: not an instruction that the
+ * emulator executes; nothing changed.
+ */
+enum emul_result { EMUL_OK, EMUL_AGAIN, EMUL_FAULT, EMUL_RETRY, EMUL_UNKNOWN };
 
 enum emul_access { EMUL_READ, EMUL_WRITE, EMUL_RMW /* read with intent to write: checks write permission */ };
 

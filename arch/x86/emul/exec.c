@@ -72,15 +72,11 @@ static int operand_reg(const struct insn *in, unsigned k)
 	return k == K_A || k == K_AH ? R_AX : -1;
 }
 
-static enum seg operand_seg(const struct insn *in, unsigned k)
-{
-	return (enum seg)((k == K_S ? in->modrm : in->opcode) >> 3 & 7);
-}
-
 enum emul_result operand_load(struct ex *e, unsigned k, u64 *v, enum emul_access a)
 {
 	const struct insn *in = e->in;
 	unsigned size = emul_operand_size(in, k);
+	enum seg seg = (k == K_S ? in->modrm : in->opcode) >> 3 & 7;
 	int reg = operand_reg(in, k);
 
 	if (reg >= 0)
@@ -88,7 +84,7 @@ enum emul_result operand_load(struct ex *e, unsigned k, u64 *v, enum emul_access
 	else if (k == K_C)
 		return e->ops->read_cr(e->ctx, reg_of_modrm(in), v, e->fault);
 	else if (k == K_S || k == K_SO)
-		*v = e->ops->get_sel(e->ctx, operand_seg(in, k));
+		*v = e->ops->get_sel(e->ctx, seg);
 	else if (k == K_MA)
 		*v = e->ea;
 	else if (k == K_J8 || k == K_JZ)
@@ -104,6 +100,7 @@ enum emul_result operand_store(struct ex *e, unsigned k, u64 v)
 {
 	const struct insn *in = e->in;
 	unsigned size = emul_operand_size(in, k);
+	enum seg seg = (k == K_S ? in->modrm : in->opcode) >> 3 & 7;
 	int reg = operand_reg(in, k);
 
 	if (reg >= 0)
@@ -111,7 +108,7 @@ enum emul_result operand_store(struct ex *e, unsigned k, u64 v)
 	if (k == K_C)
 		return e->ops->write_cr(e->ctx, reg_of_modrm(in), v, e->fault);
 	if (k == K_S || k == K_SO)
-		return e->ops->load_seg(e->ctx, operand_seg(in, k), (u16)v, e->fault);
+		return e->ops->load_seg(e->ctx, seg, (u16)v, e->fault);
 	return emul_write(e, (enum seg)in->seg, e->ea, v, size);
 }
 

@@ -78,20 +78,14 @@ enum emul_result x_pushf(struct ex *e)
 
 enum emul_result x_popf(struct ex *e)
 {
-	u64 mask = FL_ARITH | FL_TF | FL_DF | FL_NT, v;
+	u64 mask = FL_ARITH | FL_TF | FL_DF | FL_NT | (e->in->opsize > 2 ? FL_AC | FL_ID : 0), v;
 	unsigned cpl = e->ops->cpl(e->ctx);
 	enum emul_result res;
 
 	if (vm86_denied(e))
 		return emul_raise(e, VEC_GP);
 	res = pop(e, &v, 1);
-	if (e->in->opsize > 2)
-		mask |= FL_AC | FL_ID;
-	if (cpl <= iopl(e))
-		mask |= FL_IF;
-	if (cpl == 0)
-		mask |= FL_IOPL;
-	set_flags(e, mask, v);
+	set_flags(e, mask | (cpl <= iopl(e) ? FL_IF : 0) | (cpl == 0 ? FL_IOPL : 0), v);
 	return res;
 }
 
@@ -104,7 +98,7 @@ enum emul_result x_enter(struct ex *e)
 
 	if (e->in->imm >> 16 & 31)
 		return EMUL_UNKNOWN;
-	res = emul_read(e, SEG_SS, stack_at(e, -size - locals), &v, size, EMUL_RMW);
+	res = emul_read(e, SEG_SS, stack_at(e, -(locals + size)), &v, size, EMUL_RMW);
 	if (res == EMUL_OK)
 		res = push(e, &frame, 1);
 	reg_set(e, R_BP, e->r.r[R_SP], size);
