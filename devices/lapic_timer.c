@@ -47,27 +47,20 @@ static void deliver(struct lapic *l)
 		lapic_post(l, (u8)l->reg[REG_LVT_TIMER], false);
 }
 
-/* The end of the count that runs at now, or TIMER_NEVER. */
-static u64 count_end(const struct lapic *l, u64 now)
+/* The time of the next interrupt that would be delivered, or TIMER_NEVER. */
+static u64 next_interrupt(const struct lapic *l, u64 now)
 {
 	u64 ns = period(l), ran = now - l->timer_start;
 
-	if (ns == 0 || (mode(l) == ONE_SHOT && ran >= ns))
-		return TIMER_NEVER;
-	if (mode(l) == ONE_SHOT)
-		return l->timer_start + ns;
-	if (ns < GUEST_PERIOD_MIN_NS)
-		ran += GUEST_PERIOD_MIN_NS;
-	return l->timer_start + (ran / ns + 1) * ns;
-}
-
-static u64 next_interrupt(const struct lapic *l, u64 now)
-{
 	if (l->reg[REG_LVT_TIMER] & LVT_MASKED)
 		return TIMER_NEVER;
 	if (mode(l) == TSC_DEADLINE)
 		return l->tsc_deadline ? deadline_ns(l) : TIMER_NEVER;
-	return mode(l) <= PERIODIC ? count_end(l, now) : TIMER_NEVER;
+	if (ns == 0 || mode(l) > PERIODIC || (mode(l) == ONE_SHOT && ran >= ns))
+		return TIMER_NEVER;
+	if (mode(l) == PERIODIC && ns < GUEST_PERIOD_MIN_NS)
+		ran += GUEST_PERIOD_MIN_NS;
+	return l->timer_start + (ran / ns + 1) * ns;
 }
 
 /*

@@ -12,23 +12,11 @@ static void update_next(struct timerq *q)
 	atomic_store(&q->next, list_empty(&q->head) ? TIMER_NEVER : first(q)->when);
 }
 
-/* Both with q->lock held. */
+/* With q->lock held. */
 static void unlink(struct timerq *q, struct timer *t)
 {
 	list_remove(&t->link);
 	t->when = TIMER_NEVER;
-	update_next(q);
-}
-
-static void enqueue(struct timerq *q, struct timer *t, u64 when)
-{
-	struct timer *pos;
-
-	list_for_each (pos, &q->head, link)
-		if (pos->when > when)
-			break;
-	list_insert(&pos->link, &t->link);
-	t->when = when;
 	update_next(q);
 }
 
@@ -47,12 +35,18 @@ void timer_init(struct timer *t, struct timerq *q, void (*fn)(void *), void *arg
 void timer_set(struct timer *t, u64 when)
 {
 	struct timerq *q = t->q;
+	struct timer *pos;
 	bool is_first;
 
 	lock_take(&q->lock);
-	unlink(q, t);
+	list_remove(&t->link);
+	t->when = when;
+	list_for_each (pos, &q->head, link)
+		if (pos->when > when)
+			break;
 	if (when != TIMER_NEVER)
-		enqueue(q, t, when);
+		list_insert(&pos->link, &t->link);
+	update_next(q);
 	is_first = q->head.next == &t->link;
 	lock_drop(&q->lock);
 	if (is_first && q->cpu != port_cpu())
