@@ -261,9 +261,7 @@ static int load_images(struct guest *g, const struct memmap *map, struct start_s
 
 static void set_flat(struct vcpu *v, enum seg s, u16 sel, u16 attr)
 {
-	struct segment seg = {.base = 0, .limit = 0xffffffff, .sel = sel, .attr = attr};
-
-	hvm->set_seg(v, s, &seg);
+	hvm->set_seg(v, s, (struct segment){.limit = 0xffffffff, .sel = sel, .attr = attr});
 }
 
 /* Puts the first vCPU where the loaded kernel expects it. */
@@ -277,7 +275,7 @@ static void enter_kernel(struct vcpu *v, const struct start_state *s)
 		if (seg != SEG_CS)
 			set_flat(v, seg, s->ds, 0xc93);
 	if (s->gdt_limit)
-		hvm->set_seg(v, SEG_GDTR, &(struct segment){.base = s->gdt, .limit = s->gdt_limit});
+		hvm->set_seg(v, SEG_GDTR, (struct segment){.base = s->gdt, .limit = s->gdt_limit});
 	if (s->long_mode) {
 		hvm->set(v, REG_CR3, s->cr3);
 		hvm->set(v, REG_CR4, CR4_PAE);

@@ -68,8 +68,8 @@ static inline u64 fake_get(struct vcpu *v, enum vreg r)
 }
 
 static inline void fake_set(struct vcpu *v, enum vreg r, u64 val) { fake_hw(v)->reg[r] = val; }
-static inline void fake_get_seg(struct vcpu *v, enum seg s, struct segment *out) { *out = fake_hw(v)->seg[s]; }
-static inline void fake_set_seg(struct vcpu *v, enum seg s, const struct segment *in) { fake_hw(v)->seg[s] = *in; }
+static inline struct segment fake_get_seg(struct vcpu *v, enum seg s) { return fake_hw(v)->seg[s]; }
+static inline void fake_set_seg(struct vcpu *v, enum seg s, struct segment val) { fake_hw(v)->seg[s] = val; }
 static inline void fake_flush(struct vcpu *v) { fake_hw(v)->flushes++; }
 
 static inline void fake_window(struct vcpu *v, bool intr, bool nmi)
@@ -100,8 +100,7 @@ static inline void fake_xmm(unsigned n, void *val, bool write)
 		memcpy(val, fake_xmms[n], 16);
 }
 
-static const struct hvm_ops fake_ops = {.name = "fake",
-					.run = fake_run,
+static const struct hvm_ops fake_ops = {.run = fake_run,
 					.get = fake_get,
 					.set = fake_set,
 					.get_seg = fake_get_seg,

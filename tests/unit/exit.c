@@ -174,10 +174,6 @@ static void lengths_count_prefixes(void **state)
 	CODE(f, "\x0f\xa2"); /* the same place, now shorter: no remembered length */
 	plain(EXIT_CPUID);
 	assert_int_equal(v->regs.rip, FAKE_CODE + 2);
-	CODE(f, "\x0f\x01\xd9");
-	plain(EXIT_HYPERCALL);
-	assert_int_equal(v->regs.rip, FAKE_CODE + 3);
-	assert_int_equal(v->AX, (u64)-ENOSYS);
 }
 
 static void changed_bytes_run_again(void **state)

@@ -17,10 +17,8 @@ enum { EAX, EBX, ECX, EDX };
 /* SSE3 PCLMUL | SSSE3 | FMA CX16 | PCID | SSE4.1 4.2 | MOVBE POPCNT | AES XSAVE | AVX F16C RDRAND */
 #define F1_ECX \
 	(BITS(1, 0) | BIT(9) | BITS(13, 12) | BIT(17) | BITS(20, 19) | BITS(23, 22) | BITS(26, 25) | BITS(30, 28))
-#define F1_ECX_X2APIC     BIT(21)
-#define F1_ECX_DEADLINE   BIT(24)
-#define F1_ECX_OSXSAVE    BIT(27)
-#define F1_ECX_HYPERVISOR BIT(31)
+#define F1_ECX_ALWAYS  (BIT(21) | BIT(24) | BIT(31)) /* x2APIC, TSC deadline, hypervisor */
+#define F1_ECX_OSXSAVE BIT(27)
 /* All but PSN, DS and ACPI (thermal), bits 18, 21, 22; and but APIC and HTT, which are set by what the guest has. */
 #define F1_EDX_COMMON (BITS(8, 0) | BITS(17, 11))
 #define F1_EDX        (F1_EDX_COMMON | BIT(19) | BITS(27, 23))
@@ -55,31 +53,25 @@ unsigned guest_phys_bits(const struct vcpu *v) { return MIN(hvm_host.phys_bits, 
 
 static void leaf_features(struct vcpu *v, u32 r[4])
 {
-	unsigned n = v->vm->vcpus;
-
-	r[EBX] |= MIN(1u << log2_up(n), 128u) << 16 | (v->index & 0xff) << 24;
-	r[ECX] |= F1_ECX_X2APIC | F1_ECX_DEADLINE | F1_ECX_HYPERVISOR;
+	r[EBX] |= MIN(1u << log2_up(v->vm->vcpus), 128u) << 16 | (v->index & 0xff) << 24;
+	r[ECX] |= F1_ECX_ALWAYS;
 	if (!hvm_host.xcr0_mask)
 		r[ECX] &= ~(u32)(BIT(26) | BITS(29, 28) | BIT(12)); /* what needs XSAVE */
 	if (hvm->get(v, REG_CR4) & CR4_OSXSAVE)
 		r[ECX] |= F1_ECX_OSXSAVE;
 	if (v->lapic.base & LAPIC_BASE_ENABLE)
 		r[EDX] |= F1_EDX_APIC;
-	if (n > 1)
+	if (v->vm->vcpus > 1)
 		r[EDX] |= F1_EDX_HTT;
 }
 
 /* Intel's cache parameters: caches below level 3 are private, the others everybody's. */
 static void leaf_cache(struct vcpu *v, u32 r[4])
 {
-	unsigned shift = log2_up(v->vm->vcpus), level = r[EAX] >> 5 & 7;
+	u32 shift = log2_up(v->vm->vcpus), sharing = (r[EAX] >> 5 & 7) >= 3 ? (1u << shift) - 1 : 0;
 
-	if ((r[EAX] & 0x1f) == 0)
-		return;
-	r[EAX] &= BITS(13, 0);
-	r[EAX] |= (MIN(1u << shift, 64u) - 1) << 26;
-	if (level >= 3)
-		r[EAX] |= ((1u << shift) - 1) << 14;
+	if (r[EAX] & 0x1f)
+		r[EAX] = (r[EAX] & BITS(13, 0)) | sharing << 14 | (MIN(1u << shift, 64u) - 1) << 26;
 }
 
 static void leaf_topology(struct vcpu *v, u32 sub, u32 r[4])
@@ -194,10 +186,8 @@ void guest_cpuid(struct vcpu *v, u32 leaf, u32 sub, u32 r[4])
 		r[EAX] = MIN(r[EAX], MAX_EXT);
 		break;
 	case 0x80000001:
-		if (hvm_host.amd && v->vm->vcpus > 1)
-			r[ECX] |= X1_ECX_CMP;
-		if (hvm_host.amd && (v->lapic.base & LAPIC_BASE_ENABLE))
-			r[EDX] |= F1_EDX_APIC;
+		r[ECX] |= hvm_host.amd && v->vm->vcpus > 1 ? X1_ECX_CMP : 0;
+		r[EDX] |= hvm_host.amd && (v->lapic.base & LAPIC_BASE_ENABLE) ? F1_EDX_APIC : 0;
 		break;
 	case 0x80000008:
 		leaf_sizes(v, r);

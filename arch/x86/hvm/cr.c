@@ -13,15 +13,13 @@
 static int set_cr0(struct vcpu *v, u64 val)
 {
 	u64 old = hvm->get(v, REG_CR0), cr4 = hvm->get(v, REG_CR4), efer = hvm->get(v, REG_EFER);
-	struct segment cs;
 
 	val |= CR0_ET;
 	if ((val & ~CR0_VALID) || ((val & CR0_PG) && !(val & CR0_PE)) || ((val & CR0_NW) && !(val & CR0_CD)))
 		return -EINVAL;
 	if ((val ^ old) & CR0_PG) {
-		hvm->get_seg(v, SEG_CS, &cs);
 		if (val & CR0_PG) {
-			if ((efer & EFER_LME) && (!(cr4 & CR4_PAE) || (cs.attr & SEG_ATTR_L)))
+			if ((efer & EFER_LME) && (!(cr4 & CR4_PAE) || (hvm->get_seg(v, SEG_CS).attr & SEG_ATTR_L)))
 				return -EINVAL;
 			efer |= efer & EFER_LME ? EFER_LMA : 0;
 		} else {

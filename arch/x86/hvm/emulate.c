@@ -119,14 +119,12 @@ static enum emul_result linear(struct vcpu *v, enum seg s, u64 off, unsigned siz
 	if (v->exit.mode == MODE_64) {
 		u64 cr4 = hvm->get(v, REG_CR4);
 
-		if (s == SEG_FS || s == SEG_GS) {
-			hvm->get_seg(v, s, &seg);
-			off += seg.base;
-		}
+		if (s == SEG_FS || s == SEG_GS)
+			off += hvm->get_seg(v, s).base;
 		*la = off;
 		ok = canonical(off, cr4) && canonical(off + size - 1, cr4);
 	} else {
-		hvm->get_seg(v, s, &seg);
+		seg = hvm->get_seg(v, s);
 		off = (u32)off;
 		*la = (u32)(seg.base + off);
 		code = seg.attr & SEG_TYPE_CODE;
@@ -301,13 +299,7 @@ static enum emul_result op_write_cr(void *v, unsigned n, u64 val, struct emul_fa
 	return guest_write_cr(v, n, val) ? fault(f, VEC_GP, 0) : EMUL_OK;
 }
 
-static u16 op_get_sel(void *v, enum seg s)
-{
-	struct segment seg;
-
-	hvm->get_seg(v, s, &seg);
-	return seg.sel;
-}
+static u16 op_get_sel(void *v, enum seg s) { return hvm->get_seg(v, s).sel; }
 
 /* Real-mode loads only: no hardware that runs guests in protected mode natively exits on others. */
 static enum emul_result op_load_seg(void *ctx, enum seg s, u16 sel, struct emul_fault *f)
@@ -317,10 +309,10 @@ static enum emul_result op_load_seg(void *ctx, enum seg s, u16 sel, struct emul_
 
 	if (v->exit.mode != MODE_REAL || s >= SEGS_USER)
 		return EMUL_UNKNOWN;
-	hvm->get_seg(v, s, &seg);
+	seg = hvm->get_seg(v, s);
 	seg.sel = sel;
 	seg.base = (u64)sel << 4;
-	hvm->set_seg(v, s, &seg);
+	hvm->set_seg(v, s, seg);
 	return EMUL_OK;
 }
 
@@ -369,27 +361,26 @@ static const struct emul_ops emu_ops = {
 
 int guest_fetch(struct vcpu *v, u8 *bytes, unsigned *n, struct emul_fault *f)
 {
-	struct segment cs = {0};
-	int err = 0;
+	bool wide = v->exit.mode == MODE_64;
+	u64 base = wide ? 0 : hvm->get_seg(v, SEG_CS).base;
+	int err;
 
-	if (v->exit.mode != MODE_64)
-		hvm->get_seg(v, SEG_CS, &cs);
 	for (unsigned step; *n < INSN_MAX; *n += step) {
-		gva_t la = v->regs.rip + *n;
+		gva_t la = base + v->regs.rip + *n;
 		gpa_t gpa;
 
-		if (v->exit.mode != MODE_64)
-			la = (u32)(cs.base + la);
+		if (!wide)
+			la = (u32)la;
 		step = (unsigned)MIN((u64)(INSN_MAX - *n), PAGE_SIZE - (la & ~PAGE_MASK));
 		err = guest_translate(v, la, PF_FETCH, &gpa, f);
-		if (!err && p2m_read(&v->vm->p2m, gpa, bytes + *n, step))
-			err = -ENOENT;
 		if (err)
-			break;
+			return err;
+		if (p2m_read(&v->vm->p2m, gpa, bytes + *n, step))
+			return -ENOENT;
 		if (v->exit.cpl == 0)
 			v->code = (struct code_page){hvm->get(v, REG_CR3), la & PAGE_MASK, gpa & PAGE_MASK};
 	}
-	return err;
+	return 0;
 }
 
 /*
@@ -421,12 +412,6 @@ static enum outcome raise(struct vcpu *v, const struct emul_fault *f)
 	return OUT_RESUME;
 }
 
-static enum outcome stop(struct vcpu *v, const char *why)
-{
-	vcpu_crash(v, "%s at %lx", why, v->regs.rip);
-	return OUT_STOP;
-}
-
 enum outcome emulate(struct vcpu *v)
 {
 	struct emul_fault f;
@@ -444,11 +429,11 @@ enum outcome emulate(struct vcpu *v)
 	case -EFAULT:
 		return raise(v, &f);
 	case -EIO:
-		return stop(v, "page tables of the code are not in RAM");
+		return vcpu_crash(v, "page tables of the code at %lx are not in RAM", v->regs.rip);
 	case -ENOENT:
-		return stop(v, "executes from where no RAM is");
+		return vcpu_crash(v, "executes from where no RAM is, at %lx", v->regs.rip);
 	default:
-		return stop(v, "an instruction that the emulator does not know");
+		return vcpu_crash(v, "an instruction that the emulator does not know at %lx", v->regs.rip);
 	}
 	v->exit.one_operand =
 		in.has_mem && !(in.map == 0 && (in.opcode == 0xff || in.opcode == 0x8f)); /* PUSH, CALL, POP */
@@ -463,7 +448,7 @@ enum outcome emulate(struct vcpu *v)
 	case EMUL_RETRY:
 		break;
 	case EMUL_UNKNOWN:
-		return stop(v, "an instruction that is not emulated");
+		return vcpu_crash(v, "an instruction that is not emulated at %lx", v->regs.rip);
 	}
 	return atomic_load_relaxed(&v->vm->ending) ? OUT_STOP : v->halted ? OUT_BLOCK : OUT_RESUME;
 }

@@ -42,10 +42,8 @@ void vcpu_exception(struct vcpu *v, u8 vector, bool has_error, u32 error)
 
 static void start_at_sipi(struct vcpu *v, u8 page)
 {
-	struct segment cs = {(u64)page << 12, 0xffff, (u16)(page << 8), 0x9b};
-
 	v->wait_sipi = false;
-	hvm->set_seg(v, SEG_CS, &cs);
+	hvm->set_seg(v, SEG_CS, (struct segment){(u64)page << 12, 0xffff, (u16)(page << 8), 0x9b});
 	v->regs.rip = 0;
 }
 

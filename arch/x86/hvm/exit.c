@@ -28,13 +28,9 @@ void insn_done(struct vcpu *v, unsigned len)
 static const struct {
 	u8 n, byte[3];
 } opcodes[EXIT_KINDS] = {
-	[EXIT_CPUID] = {2, {0x0f, 0xa2}},
-	[EXIT_HLT] = {1, {0xf4}},
-	[EXIT_MSR_READ] = {2, {0x0f, 0x32}},
-	[EXIT_MSR_WRITE] = {2, {0x0f, 0x30}},
-	[EXIT_HYPERCALL] = {3, {0x0f, 0x01, 0xd9}},
-	[EXIT_XSETBV] = {3, {0x0f, 0x01, 0xd1}},
-	[EXIT_INVD] = {2, {0x0f, 0x08}},
+	[EXIT_CPUID] = {2, {0x0f, 0xa2}},        [EXIT_HLT] = {1, {0xf4}},
+	[EXIT_MSR_READ] = {2, {0x0f, 0x32}},     [EXIT_MSR_WRITE] = {2, {0x0f, 0x30}},
+	[EXIT_XSETBV] = {3, {0x0f, 0x01, 0xd1}}, [EXIT_INVD] = {2, {0x0f, 0x08}},
 };
 
 static bool is_prefix(u8 b, bool wide)
@@ -135,10 +131,8 @@ static bool all_stuck(struct vcpu *v)
 static enum outcome do_hlt(struct vcpu *v)
 {
 	v->halted = true;
-	if (!(v->regs.rflags & RFLAGS_IF) && !v->event.valid && all_stuck(v)) {
-		vcpu_crash(v, "halted with interrupts off");
-		return OUT_STOP;
-	}
+	if (!(v->regs.rflags & RFLAGS_IF) && !v->event.valid && all_stuck(v))
+		return vcpu_crash(v, "halted with interrupts off");
 	return OUT_BLOCK;
 }
 
@@ -159,12 +153,6 @@ static enum outcome do_io(struct vcpu *v, const struct vm_exit *x)
 	return OUT_RESUME;
 }
 
-static enum outcome crash(struct vcpu *v, const char *what, u64 where)
-{
-	vcpu_crash(v, "%s %lx", what, where);
-	return OUT_STOP;
-}
-
 static enum outcome do_npf(struct vcpu *v, const struct vm_exit *x)
 {
 	enum p2m_verdict verdict = p2m_fault(&v->vm->p2m, x->gpa, x->access);
@@ -175,14 +163,14 @@ static enum outcome do_npf(struct vcpu *v, const struct vm_exit *x)
 		return OUT_RESUME;
 	case P2M_TO_MMIO:
 		if (x->walk)
-			return crash(v, "page tables are not in RAM, but at", x->gpa);
+			return vcpu_crash(v, "page tables are not in RAM, but at %lx", x->gpa);
 		if (v->event.valid)
-			return crash(v, "an interrupt or exception is delivered through a device at", x->gpa);
+			return vcpu_crash(v, "an interrupt or exception is delivered through a device at %lx", x->gpa);
 		return emulate(v);
 	case P2M_DENY:
-		return crash(v, "executes from where no memory is, at", x->gpa);
+		return vcpu_crash(v, "executes from where no memory is, at %lx", x->gpa);
 	default:
-		return crash(v, "no memory left for the page at", x->gpa);
+		return vcpu_crash(v, "no memory left for the page at %lx", x->gpa);
 	}
 }
 
@@ -190,7 +178,7 @@ static enum outcome do_npf(struct vcpu *v, const struct vm_exit *x)
 static enum outcome do_exception(struct vcpu *v, const struct vm_exit *x)
 {
 	if (x->vector == VEC_MC)
-		return crash(v, "machine check at", v->regs.rip);
+		return vcpu_crash(v, "machine check at %lx", v->regs.rip);
 	if (x->vector == VEC_PF)
 		hvm->set(v, REG_CR2, x->gva);
 	vcpu_exception(v, x->vector, x->has_error, x->error);
@@ -217,9 +205,6 @@ static enum outcome do_insn(struct vcpu *v, const struct vm_exit *x)
 		break;
 	case EXIT_XSETBV:
 		err = x->cpl ? -EINVAL : guest_xsetbv(v, (u32)v->regs.r[R_CX], pair(v));
-		break;
-	case EXIT_HYPERCALL: /* none are defined: RAX says so */
-		v->regs.r[R_AX] = (u64)-ENOSYS;
 		break;
 	default: /* HLT, INVD: over */
 		break;
@@ -259,8 +244,8 @@ enum outcome exit_dispatch(struct vcpu *v, const struct vm_exit *x)
 		vm_end(v->vm, END_RESET, "triple fault");
 		return OUT_STOP;
 	case EXIT_ERROR:
-		return crash(v, "the processor refuses the vCPU's state: code", x->code);
+		return vcpu_crash(v, "the processor refuses the vCPU's state: code %lx", x->code);
 	default:
-		return crash(v, "an exit that is not handled: code", x->code);
+		return vcpu_crash(v, "an exit that is not handled: code %lx", x->code);
 	}
 }

@@ -31,12 +31,6 @@ struct hvm_host {
 };
 extern struct hvm_host hvm_host;
 
-enum outcome {
-	OUT_RESUME, /* enter again */
-	OUT_BLOCK,  /* wait for an event */
-	OUT_STOP,   /* the vm has ended (vm_end was called) */
-};
-
 enum outcome exit_dispatch(struct vcpu *v, const struct vm_exit *x);
 
 /* What the guest's CPUID says for leaf and subleaf: host's values filtered. regs[4] = eax, ebx, ecx, edx. */

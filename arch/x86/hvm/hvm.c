@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Choosing the backend, making vCPUs, and the registers that stay loaded across exits. */
-#include "arch/x86/hvm/hvm.h"
-
 #include "arch/x86/cpu/features.h"
+#include "arch/x86/cpu/pcpu.h"
 #include "arch/x86/cpu/time.h"
 #include "arch/x86/cpu/traps.h"
 #include "arch/x86/hvm/exit.h"
@@ -76,8 +75,6 @@ int hvm_cpu_on(void) { return hvm ? hvm->cpu_on() : -ENODEV; }
 
 /* --- vCPUs. */
 
-static size_t xsave_bytes(void) { return ROUND_UP(MAX((size_t)cpu_features.xsave_size, (size_t)PAGE_SIZE), PAGE_SIZE); }
-
 /* The guest's TSC is 0 at the vm's start, by its own pCPU's counter. */
 static u64 tsc_offset(const struct vcpu *v)
 {
@@ -98,13 +95,11 @@ int vcpu_create(struct vm *vm, unsigned index, unsigned pcpu, u32 weight, struct
 	v->index = index;
 	v->pcpu = pcpu;
 	v->xcr0 = 1;
-	v->xsave = heap_alloc(xsave_bytes());
-	if (!v->xsave || hvm->vcpu_init(v) < 0) {
-		heap_free(v->xsave, xsave_bytes());
+	if (hvm->vcpu_init(v) < 0) {
 		heap_free(v, sizeof(*v));
 		return -ENOMEM;
 	}
-	memcpy((u8 *)v->xsave + XSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
+	memcpy(v->xsave + XSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
 	v->mtrr[MTRR_DEFAULT] = MTRR_DEF_WB;
 	for (unsigned i = MTRR_FIXED; i < MTRR_DEFAULT; i++)
 		v->mtrr[i] = i == MTRR_A0000 ? 0 : MTRR_ALL_WB;
@@ -133,7 +128,6 @@ void vcpu_destroy(struct vcpu *v)
 		return;
 	wait_until_still(v);
 	hvm->vcpu_free(v);
-	heap_free(v->xsave, xsave_bytes());
 	heap_free(v, sizeof(*v));
 }
 

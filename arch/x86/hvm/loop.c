@@ -5,8 +5,9 @@
  * No wake-up is lost: p->kicked is cleared before the queues are looked at, and looked at with interrupts off before
  * the guest is entered or the pCPU halts; and an entity that was woken since it was picked is not blocked.
  */
+#include "arch/x86/cpu/pcpu.h"
 #include "arch/x86/cpu/time.h"
-#include "arch/x86/hvm/hvm.h"
+#include "arch/x86/hvm/vcpu.h"
 #include "lib/bits.h"
 #include "lib/port.h"
 

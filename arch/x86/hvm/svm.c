@@ -14,9 +14,9 @@
 #include "arch/x86/hvm/svm.h"
 
 #include "arch/x86/cpu/features.h"
+#include "arch/x86/cpu/pcpu.h"
 #include "arch/x86/cpu/traps.h"
 #include "arch/x86/hvm/exit.h"
-#include "arch/x86/hvm/hvm.h"
 #include "lib/errno.h"
 #include "lib/port.h"
 #include "lib/print.h"
@@ -33,7 +33,7 @@ static const u8 kinds[SVM_CODES] = {
 	[SVM_VINTR] = EXIT_WINDOW,      [SVM_IRET] = EXIT_WINDOW,       [SVM_RDPMC] = EXIT_RDPMC,
 	[SVM_CPUID] = EXIT_CPUID,       [SVM_INVD] = EXIT_INVD,         [SVM_HLT] = EXIT_HLT,
 	[SVM_IOIO] = EXIT_IO,           [SVM_MSR] = EXIT_MSR_READ,      [SVM_SHUTDOWN] = EXIT_TRIPLE,
-	[SVM_VMMCALL] = EXIT_HYPERCALL, [SVM_XSETBV] = EXIT_XSETBV,     [SVM_RSM] = EXIT_VENDOR_OP,
+	[SVM_VMMCALL] = EXIT_VENDOR_OP, [SVM_XSETBV] = EXIT_XSETBV,     [SVM_RSM] = EXIT_VENDOR_OP,
 	[SVM_INVLPGA] = EXIT_VENDOR_OP, [SVM_VMRUN] = EXIT_VENDOR_OP,   [SVM_VMLOAD] = EXIT_VENDOR_OP,
 	[SVM_VMSAVE] = EXIT_VENDOR_OP,  [SVM_STGI] = EXIT_VENDOR_OP,    [SVM_CLGI] = EXIT_VENDOR_OP,
 	[SVM_SKINIT] = EXIT_VENDOR_OP,  [SVM_MONITOR] = EXIT_VENDOR_OP, [SVM_MWAIT] = EXIT_VENDOR_OP,
@@ -180,20 +180,19 @@ static struct vmcb_seg *segment(struct vcpu *v, enum seg s)
 }
 
 /* The CPL has a field of its own; for everyone else it is the DPL of SS. */
-static void svm_get_seg(struct vcpu *v, enum seg s, struct segment *out)
+static struct segment svm_get_seg(struct vcpu *v, enum seg s)
 {
 	struct vmcb_seg *in = segment(v, s);
+	u16 attr = s == SEG_SS ? (u16)((in->attr & ~0x60) | vmcb_of(v)->cpl << 5) : in->attr;
 
-	*out = (struct segment){in->base, in->limit, in->sel, in->attr};
-	if (s == SEG_SS)
-		out->attr = (u16)((out->attr & ~0x60) | vmcb_of(v)->cpl << 5);
+	return (struct segment){in->base, in->limit, in->sel, attr};
 }
 
-static void svm_set_seg(struct vcpu *v, enum seg s, const struct segment *in)
+static void svm_set_seg(struct vcpu *v, enum seg s, struct segment val)
 {
-	*segment(v, s) = (struct vmcb_seg){in->sel, in->attr, in->limit, in->base};
+	*segment(v, s) = (struct vmcb_seg){val.sel, val.attr, val.limit, val.base};
 	if (s == SEG_SS)
-		vmcb_of(v)->cpl = SEG_ATTR_DPL(in->attr);
+		vmcb_of(v)->cpl = SEG_ATTR_DPL(val.attr);
 }
 
 static void svm_flush(struct vcpu *v) { svm_of(v)->asid_gen = 0; }
@@ -221,21 +220,6 @@ static void svm_window(struct vcpu *v, bool intr, bool nmi)
 }
 
 /* --- Entry and exit. */
-
-static u64 encode_event(const struct vm_event *e)
-{
-	return EVENT_VALID | e->vector | (u64)e->type << 8 | (e->has_error ? EVENT_ERROR | (u64)e->error << 32 : 0);
-}
-
-/* What the exit interrupted is to be injected again; but INT n, INT3 and INTO are run again, for rip is still there. */
-static void decode_event(u64 info, struct vm_event *e)
-{
-	*e = (struct vm_event){.valid = info & EVENT_VALID, .type = info >> 8 & 7, .vector = (u8)info};
-	e->has_error = info & EVENT_ERROR;
-	e->error = info >> 32;
-	if (e->type == EVENT_SOFT || (e->type == EVENT_EXCEPTION && (e->vector == 3 || e->vector == 4)))
-		e->valid = false;
-}
 
 /* With GIF clear: a flush that is asked for later ends the guest by its interrupt before it is waited for. */
 static void choose_asid(struct vcpu *v, struct pcpu *p, struct svm_cpu *c)
@@ -274,7 +258,7 @@ static void before_entry(struct vcpu *v)
 	b->rflags = v->regs.rflags;
 	b->vintr |= lapic_get_cr8(&v->lapic);
 	b->intercept_cr = waiting || (b->vintr & VINTR_IRQ) ? (u32)CR8_WRITE : 0;
-	b->event_inject = v->event.valid ? encode_event(&v->event) : 0;
+	b->event_inject = v->event;
 }
 
 static u8 kind_of(u64 code)
@@ -338,6 +322,12 @@ static void fill_exit(const struct vmcb *b, struct vm_exit *x)
 	}
 }
 
+/* What the exit interrupted is to be injected again; but INT n, INT3 and INTO are run again, for rip is still there. */
+static bool is_soft(const struct vm_event *e)
+{
+	return e->type == EVENT_SOFT || (e->type == EVENT_EXCEPTION && (e->vector == 3 || e->vector == 4));
+}
+
 static void after_exit(struct vcpu *v)
 {
 	struct svm *s = svm_of(v);
@@ -349,9 +339,9 @@ static void after_exit(struct vcpu *v)
 	v->regs.rflags = b->rflags;
 	if ((b->vintr & VINTR_TPR) != lapic_get_cr8(&v->lapic))
 		lapic_set_cr8(&v->lapic, b->vintr & VINTR_TPR);
-	v->event.valid = false;
-	if (b->exit_int_info & EVENT_VALID)
-		decode_event(b->exit_int_info, &v->event);
+	v->event = b->exit_int_info;
+	if (is_soft(&v->event))
+		v->event.valid = false;
 	fill_exit(b, &v->exit);
 	if (b->exit_code == SVM_IRET) {
 		s->iret_seen = true;
@@ -382,7 +372,6 @@ static void svm_run(struct vcpu *v)
 }
 
 const struct hvm_ops svm_ops = {
-	.name = "svm",
 	.paging = "npt",
 	.format = &pt_format_long,
 	.cpu_on = svm_cpu_on,

@@ -3,9 +3,8 @@
 #ifndef ARCH_X86_HVM_SVM_H
 #define ARCH_X86_HVM_SVM_H
 
-#include "arch/x86/emul/emul.h"
+#include "arch/x86/hvm/vcpu.h"
 #include "lib/bits.h"
-#include "lib/types.h"
 
 struct vmcb_seg {
 	u16 sel, attr;
@@ -26,10 +25,12 @@ struct vmcb {
 	u8 tlb_control, reserved05d[3];
 	u64 vintr;
 	u64 int_shadow;
-	u64 exit_code, exit_info1, exit_info2, exit_int_info;
+	u64 exit_code, exit_info1, exit_info2;
+	struct vm_event exit_int_info;
 	u64 np_enable;
 	u8 reserved098[0x0a8 - 0x098];
-	u64 event_inject, n_cr3;
+	struct vm_event event_inject;
+	u64 n_cr3;
 	u8 reserved0b8[0x0c8 - 0x0b8];
 	u64 next_rip;
 	u8 insn_bytes_n, insn_bytes[15];
@@ -74,13 +75,10 @@ enum { SVM_MWAIT = 0x8b, SVM_XSETBV = 0x8d, SVM_RDPRU, SVM_CODES, SVM_NPF = 0x40
 #define VINTR_MASKING    BIT(24) /* the guest's IF and CR8 are not the host's */
 #define SHADOW           BIT(0)
 #define TLB_FLUSH_ALL    1
-#define EVENT_ERROR      BIT(11)
-#define EVENT_VALID      BIT(31)
 #define IO_IN            BIT(0)
 #define IO_STRING        BIT(2)
 #define IO_SIZE(info)    ((info) >> 4 & 7)
 #define NPF_WRITE        BIT(1)
-#define NPF_RESERVED     BIT(3)
 #define NPF_FETCH        BIT(4)
 #define NPF_WALK         BIT(33)
 #define VM_CR_LOCK       BIT(3)

@@ -33,7 +33,7 @@ void vcpu_reset(struct vcpu *v)
 			seg = (struct segment){0xffff0000, 0xffff, 0xf000, CODE_REAL};
 		else if (s == SEG_LDTR || s == SEG_TR)
 			seg.attr = s == SEG_LDTR ? LDTR_RESET : TR_RESET;
-		hvm->set_seg(v, s, &seg);
+		hvm->set_seg(v, s, seg);
 	}
 	guest_cpuid(v, 1, 0, id);
 	v->regs = (struct gregs){.rip = 0xfff0, .rflags = RFLAGS_FIXED};
@@ -75,22 +75,23 @@ void vm_end(struct vm *vm, enum end_reason why, const char *fmt, ...)
 	va_end(ap);
 }
 
-void vcpu_crash(struct vcpu *v, const char *fmt, ...)
+enum outcome vcpu_crash(struct vcpu *v, const char *fmt, ...)
 {
 	va_list ap;
 
-	if (atomic_load(&v->vm->ending))
-		return;
-	vcpu_dump(v);
-	va_start(ap, fmt);
-	end(v->vm, END_CRASH, fmt, ap);
-	va_end(ap);
+	if (!atomic_load(&v->vm->ending)) {
+		vcpu_dump(v);
+		va_start(ap, fmt);
+		end(v->vm, END_CRASH, fmt, ap);
+		va_end(ap);
+	}
+	return OUT_STOP;
 }
 
 /* In the order of enum exit_kind. */
-static const char *const exit_names[] = {"other", "intr",  "window",    "cpuid",  "hlt",       "io",        "rdmsr",
-					 "wrmsr", "cr",    "npf",       "mmio",   "exception", "hypercall", "xsetbv",
-					 "invd",  "rdpmc", "vendor-op", "triple", "error"};
+static const char *const exit_names[] = {"other",  "intr",  "window", "cpuid",     "hlt",    "io",
+					 "rdmsr",  "wrmsr", "cr",     "npf",       "mmio",   "exception",
+					 "xsetbv", "invd",  "rdpmc",  "vendor-op", "triple", "error"};
 _Static_assert(ARRAY_SIZE(exit_names) == EXIT_KINDS, "each kind has a name");
 
 void vm_report_exits(struct vm *vm)
@@ -131,10 +132,10 @@ static void dump_regs(struct vcpu *v)
 static void dump_segs(struct vcpu *v)
 {
 	static const char *const names[SEGS_ALL] = {"es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr", "gdtr", "idtr"};
-	struct segment seg;
 
 	for (unsigned s = 0; s < SEGS_ALL; s++) {
-		hvm->get_seg(v, s, &seg);
+		struct segment seg = hvm->get_seg(v, s);
+
 		log("  %-4s %04x base %016lx limit %08x attr %03x\n", names[s], seg.sel, seg.base, seg.limit, seg.attr);
 	}
 }

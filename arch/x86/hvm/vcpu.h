@@ -16,8 +16,15 @@
 #include "p2m/p2m.h"
 #include "sched/sched.h"
 
+struct pcpu;
 struct vm;
 struct vcpu;
+
+enum outcome {
+	OUT_RESUME, /* enter again */
+	OUT_BLOCK,  /* wait for an event */
+	OUT_STOP,   /* the vm has ended (vm_end was called) */
+};
 
 /*
  * Guest state beside the general registers, as far as the dispatcher needs it: what the guest sees (shadow values where
@@ -56,7 +63,6 @@ struct segment {
 #define SEG_ATTR_P      0x080
 #define SEG_ATTR_L      0x200
 #define SEG_ATTR_DB     0x400
-#define SEG_ATTR_G      0x800
 
 enum exit_kind {
 	EXIT_OTHER,
@@ -71,11 +77,10 @@ enum exit_kind {
 	EXIT_NPF,       /* nested page fault / EPT violation */
 	EXIT_MMIO,      /* EPT misconfiguration or reserved-bit fault: the MMIO fast path */
 	EXIT_EXCEPTION, /* an intercepted exception (vector in .vector) */
-	EXIT_HYPERCALL, /* VMMCALL, VMCALL */
 	EXIT_XSETBV,
 	EXIT_INVD, /* WBINVD too */
 	EXIT_RDPMC,
-	EXIT_VENDOR_OP, /* VMRUN, VMXON, SKINIT, ...: #UD in the guest */
+	EXIT_VENDOR_OP, /* VMRUN, VMXON, VMCALL, SKINIT, ...: #UD in the guest */
 	EXIT_TRIPLE,    /* shutdown */
 	EXIT_ERROR,     /* the hardware refused the guest's state */
 	EXIT_KINDS,
@@ -103,12 +108,9 @@ struct vm_exit {
 	u8 nbytes;
 };
 
-/* An event to inject at the next entry. */
+/* An event to inject at the next entry, as the hardware of both vendors has it. type: EVENT_* */
 struct vm_event {
-	bool valid, has_error;
-	u8 type; /* EVENT_* */
-	u8 vector;
-	u32 error;
+	u64 vector : 8, type : 3, has_error : 1, : 19, valid : 1, error : 32;
 };
 enum { EVENT_INTR = 0, EVENT_NMI = 2, EVENT_EXCEPTION = 3, EVENT_SOFT = 4 };
 
@@ -121,7 +123,8 @@ struct code_page {
 enum { MTRR_FIXED = 16, MTRR_DEFAULT = 27, MTRRS };
 
 struct vcpu {
-	struct gregs regs; /* valid outside ops->run: backends load and store them around it */
+	u8 xsave[PAGE_SIZE]; /* FPU state while not loaded; first, to be aligned as the vCPU is: to a page */
+	struct gregs regs;   /* valid outside ops->run: backends load and store them around it */
 	struct vm *vm;
 	unsigned index; /* in the vm */
 	unsigned pcpu;  /* where it runs */
@@ -133,7 +136,6 @@ struct vcpu {
 	bool nmi_pending, nmi_blocked;
 	u32 flush_gen;            /* of its pCPU when its translations were last flushed */
 	u64 xcr0, tsc_aux, dr[4]; /* while not loaded */
-	void *xsave;              /* FPU state while not loaded; page-aligned */
 	u64 tsc_deadline;         /* as the guest wrote it; the local APIC has it in terms of the vm's clock */
 	struct vm_exit exit;      /* the last one: for dispatch and reports */
 	u64 exits[EXIT_KINDS];
@@ -168,7 +170,6 @@ struct vm {
 
 /* The vendor seam. All act on the current pCPU; get/set on a vcpu whose state is in memory or loaded here. */
 struct hvm_ops {
-	const char *name;   /* "svm" */
 	const char *paging; /* "npt" */
 	const struct pt_format *format;
 	int (*cpu_on)(void); /* per pCPU; 0, or -ENODEV with the reason logged (firmware lock, ...) */
@@ -179,8 +180,8 @@ struct hvm_ops {
 	void (*run)(struct vcpu *v);
 	u64 (*get)(struct vcpu *v, enum vreg r);
 	void (*set)(struct vcpu *v, enum vreg r, u64 val);
-	void (*get_seg)(struct vcpu *v, enum seg s, struct segment *out);
-	void (*set_seg)(struct vcpu *v, enum seg s, const struct segment *in);
+	struct segment (*get_seg)(struct vcpu *v, enum seg s);
+	void (*set_seg)(struct vcpu *v, enum seg s, struct segment val);
 	/* Whether to exit as soon as the guest can take an interrupt, an NMI. Called before each entry. */
 	void (*window)(struct vcpu *v, bool intr, bool nmi);
 	void (*flush)(struct vcpu *v); /* forget its translations before the next entry */
@@ -201,6 +202,11 @@ int hvm_cpu_on(void); /* the other pCPUs */
 int vcpu_create(struct vm *vm, unsigned index, unsigned pcpu, u32 weight, struct vcpu **out);
 /* v may be NULL. It must have left the loop or never have started, and nothing may wake it any more (platform_free). */
 void vcpu_destroy(struct vcpu *v);
+/*
+ * For backends: makes v the vCPU whose FPU, XCR0, DR0-3 and TSC_AUX are in this pCPU's registers. The hypervisor uses
+ * none of them, so they move only when another vCPU runs.
+ */
+void vcpu_load(struct pcpu *p, struct vcpu *v);
 /* Architectural state after INIT or power-up, without the local APIC, FPU and MTRRs (AMD APM vol. 2, 14.1.3). */
 void vcpu_reset(struct vcpu *v);
 
@@ -224,8 +230,8 @@ extern void (*hvm_poll)(void);
 
 /* Ends the machine: idempotent, any pCPU; vCPUs stop at their next exit (they are kicked). */
 void vm_end(struct vm *vm, enum end_reason why, const char *fmt, ...) PRINTF(3, 4);
-/* The same as a crash of this vCPU's making: dumps it first. */
-void vcpu_crash(struct vcpu *v, const char *fmt, ...) PRINTF(2, 3);
+/* The same as a crash of this vCPU's making: dumps it first. Returns OUT_STOP. */
+enum outcome vcpu_crash(struct vcpu *v, const char *fmt, ...) PRINTF(2, 3);
 /* Queues an exception for the guest; a second one while one is pending becomes #DF or a triple fault as hardware does.
  */
 void vcpu_exception(struct vcpu *v, u8 vector, bool has_error, u32 error);
