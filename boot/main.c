@@ -34,7 +34,7 @@ static struct bootinfo bootinfo;
 static struct acpi acpi;
 static struct config config;
 static int config_result; /* 0, -ENOENT without a file, or config_parse's */
-static u64 ram_total;
+static u64 entry_tsc, ram_total;
 static hpa_t known_end; /* of what the frame table covers */
 
 /* --- What the boot loader and the firmware say. */
@@ -337,7 +337,10 @@ static NORETURN void run_other_pcpu(void)
 
 static NORETURN void run_boot_pcpu(void)
 {
-	if (start_guests())
+	unsigned guests = start_guests();
+
+	log("@ready guests=%u ticks=%lu\n", guests, rdtsc() - entry_tsc);
+	if (guests)
 		hvm_poll = poll;
 	else
 		log("host: no guest could be started; the machine stays as it is, for the messages above to be read\n");
@@ -346,6 +349,7 @@ static NORETURN void run_boot_pcpu(void)
 
 NORETURN void boot_main(u32 magic, hpa_t info, hpa_t load_base)
 {
+	entry_tsc = rdtsc();
 	early_pcpu();
 	read_boot_info(magic, info, load_base);
 	traps_init_boot();

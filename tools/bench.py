@@ -7,6 +7,7 @@ Under QEMU's `-icount shift=0` one tick of the TSC is one instruction executed, 
 the same numbers each time; wall time of an emulator says nothing. Hardware adds 1,000 to 2,000 cycles to each exit.
 
 - One operation in a guest: the least of 200, by the tiny guest (tests/guests/bench.c).
+- From the entry to the first guest: a machine of 2 GB with one guest.
 - Linux to its shell: from the jump to the kernel's 64-bit entry, before it unpacks itself, to the first thing that init
   does. The tiny guest starts the kernel (tests/guests/linux.c) and prints the TSC; init's first line prints it again.
   The same files do so on the bare machine and under Cleave. A halted CPU's time counts in both.
@@ -47,6 +48,7 @@ OPERATIONS = {
 }
 PEERS = ("KVM 6.1 NPT", "Xen 4.17 NPT")
 LINUX_GOAL = 1.05
+START_GOAL = 10000000
 
 
 def console(cmd, folder):
@@ -86,6 +88,15 @@ def linux(folder, cleave):
     return int(end[1]) - int(start[1])
 
 
+def start(folder):
+    """From the entry in C to the first guest's start, its memory not populated: scrubbing is not counted."""
+    text = boot(folder, True, "test=cpuid", [], "512M\npopulate = demand")
+    ready = re.search(r"@ready guests=1 ticks=(\d+)", text)
+    if not ready:
+        raise SystemExit("cleave bench: the guest was not started:\n" + text[-2000:])
+    return int(ready[1])
+
+
 def prepare(folder, with_linux):
     shutil.copy(os.path.join(BUILD, "guests", "tiny-mb1.elf"), os.path.join(folder, "tiny"))
     if not with_linux:
@@ -114,6 +125,9 @@ def measure(with_linux):
             print("%-38s %12d %12d %18s %18s" % (title, bare[name], ours[name], *shown))
             measured = [(who, p) for who, p in zip(PEERS, peers) if p] or [(None, None)]
             entries += [entry(name, ours[name], who, p) for who, p in measured]
+        ready = start(folder)
+        print("%-38s %12s %12d   goal %d" % ("from entry to the first guest", "", ready, START_GOAL))
+        entries.append(entry("boot", ready, None, None, START_GOAL))
         if with_linux:
             bare_linux, our_linux = linux(folder, False), linux(folder, True)
             print("%-38s %12d %12d   %.3f of bare, goal %.2f" % ("Linux to its shell", bare_linux, our_linux,
