@@ -165,10 +165,10 @@ static void add_entry(struct bootinfo *b, const struct window *w, u64 at)
 
 static void mb1_modules(struct bootinfo *b, const struct window *w)
 {
-	u64 count = field(w, 20, 4), used = MIN(count, (u64)BOOT_MODULES);
-	const struct window list = {w->read, field(w, 24, 4), used * 16};
+	u64 count = field(w, 20, 4);
+	const struct window list = {w->read, field(w, 24, 4), MIN(count, (u64)BOOT_MODULES) * 16};
 
-	b->dropped += (unsigned)(count - used);
+	b->dropped += (unsigned)(count - list.len / 16);
 	for (u64 at = 0; at < list.len; at += 16) {
 		u64 name = field(&list, at + 8, 4);
 		const struct window string = {w->read, name, name ? sizeof(b->module[0].name) : 0};
@@ -177,21 +177,16 @@ static void mb1_modules(struct bootinfo *b, const struct window *w)
 	}
 }
 
-static const char *mb1_mmap(struct bootinfo *b, const struct window *w)
+/* Each entry begins with its size less these 4 bytes. One that is too small ends the map. */
+static void mb1_mmap(struct bootinfo *b, const struct window *w)
 {
-	const struct window map = {w->read, field(w, 48, 4), field(w, 44, 4)};
-	const u64 least = 20; /* each entry begins with its size less these 4 bytes */
+	const struct window map = {w->read, field(w, 48, 4), MIN(field(w, 44, 4), MB1_MMAP_MAX)};
 
-	for (u64 at = 0, size; at + 4 + least <= map.len; at += 4 + size) {
-		size = field(&map, at, 4);
-		if (size < least || at > MB1_MMAP_MAX)
-			return "the multiboot memory map is damaged";
+	for (u64 at = 0, size; (size = field(&map, at, 4)) >= 20; at += 4 + size)
 		add_entry(b, &map, at + 4);
-	}
-	return NULL;
 }
 
-static const char *parse_mb1(hpa_t info, boot_read_fn read, struct bootinfo *b)
+static void parse_mb1(hpa_t info, boot_read_fn read, struct bootinfo *b)
 {
 	const struct window w = {read, info, MB1_INFO_SIZE};
 	const struct window cmdline = {read, field(&w, 16, 4), sizeof(b->cmdline)};
@@ -202,7 +197,8 @@ static const char *parse_mb1(hpa_t info, boot_read_fn read, struct bootinfo *b)
 		copy(&cmdline, 0, b->cmdline, sizeof(b->cmdline) - 1);
 	if (flags & MB1_MODULES)
 		mb1_modules(b, &w);
-	return flags & MB1_MMAP ? mb1_mmap(b, &w) : NULL;
+	if (flags & MB1_MMAP)
+		mb1_mmap(b, &w);
 }
 
 static void mb2_mmap(struct bootinfo *b, const struct window *w)
@@ -230,35 +226,22 @@ static void mb2_framebuffer(struct bootinfo *b, const struct window *w)
 
 static void mb2_tag(struct bootinfo *b, const struct window *w, u64 type)
 {
-	switch (type) {
-	case CMDLINE:
+	if (type == CMDLINE)
 		copy(w, 8, b->cmdline, sizeof(b->cmdline) - 1);
-		break;
-	case MODULE:
+	else if (type == MODULE)
 		add_module(b, field(w, 8, 4), field(w, 12, 4), w, 16);
-		break;
-	case MMAP:
+	else if (type == MMAP)
 		mb2_mmap(b, w);
-		break;
-	case FRAMEBUFFER:
+	else if (type == FRAMEBUFFER)
 		mb2_framebuffer(b, w);
-		break;
-	case ACPI_OLD:
-	case ACPI_NEW:
-		if (type == ACPI_NEW || !b->acpi.copy[0])
-			copy(w, 8, b->acpi.copy, sizeof(b->acpi.copy));
-		break;
-	case EFI64:
-		b->firmware = FIRMWARE_UEFI;
+	else if (type == ACPI_NEW || (type == ACPI_OLD && !b->acpi.copy[0]))
+		copy(w, 8, b->acpi.copy, sizeof(b->acpi.copy));
+	else if (type == EFI64)
 		b->efi_system_table = field(w, 8, 8);
-		break;
-	case EFI64_HANDLE:
+	else if (type == EFI64_HANDLE)
 		b->efi_image_handle = field(w, 8, 8);
-		break;
-	case EFI_SERVICES:
+	else if (type == EFI_SERVICES)
 		b->efi_boot_services = true;
-		break;
-	}
 }
 
 static const char *parse_mb2(hpa_t info, boot_read_fn read, struct bootinfo *b)
@@ -266,9 +249,7 @@ static const char *parse_mb2(hpa_t info, boot_read_fn read, struct bootinfo *b)
 	struct window block = {read, info, 8}, tag;
 
 	b->protocol = "multiboot2";
-	block.len = field(&block, 0, 4);
-	if (block.len < 16 || block.len > MB2_MAX_SIZE)
-		return "the multiboot2 information has an impossible size";
+	block.len = MIN(field(&block, 0, 4), MB2_MAX_SIZE);
 	for (u64 at = 8, type; (type = field(&block, at, 4)) != END; at += ROUND_UP(tag.len, 8)) {
 		tag = (struct window){read, info + at, field(&block, at + 4, 4)};
 		if (tag.len < 8 || tag.len > block.len - at)
@@ -280,14 +261,15 @@ static const char *parse_mb2(hpa_t info, boot_read_fn read, struct bootinfo *b)
 
 const char *bootinfo_parse(u32 magic, hpa_t info, boot_read_fn read, struct bootinfo *out)
 {
-	const char *wrong = "not started by a multiboot loader";
+	const char *wrong = magic == MULTIBOOT1_MAGIC ? NULL : "not started by a multiboot loader";
 
 	memset(out, 0, sizeof(*out));
 	if (magic == MULTIBOOT1_MAGIC)
-		wrong = parse_mb1(info, read, out);
+		parse_mb1(info, read, out);
 	else if (magic == MULTIBOOT2_MAGIC)
 		wrong = parse_mb2(info, read, out);
 	out->efi_boot_services &= out->efi_system_table != 0;
+	out->firmware = out->efi_system_table ? FIRMWARE_UEFI : FIRMWARE_BIOS;
 	if (!wrong && !out->ranges && !out->efi_boot_services)
 		wrong = "the loader gave no memory map";
 	out->acpi.search = out->firmware == FIRMWARE_BIOS;

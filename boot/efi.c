@@ -19,7 +19,6 @@ struct efi_boot_services {
 	const void *tpl[2], *pages[2], *get_memory_map, *pool[2], *events[6], *protocols[9], *images[4];
 	const void *exit_boot_services, *misc[3], *controllers[2], *open_protocol[3], *handles[2], *locate_protocol;
 };
-_Static_assert(offsetof(struct efi_boot_services, get_memory_map) == 56, "UEFI 2.10, 4.4.1");
 _Static_assert(offsetof(struct efi_boot_services, exit_boot_services) == 232, "UEFI 2.10, 4.4.1");
 _Static_assert(offsetof(struct efi_boot_services, locate_protocol) == 320, "UEFI 2.10, 4.4.1");
 

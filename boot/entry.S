@@ -53,10 +53,6 @@ multiboot1:
 multiboot2:
 	.long MULTIBOOT2_HEADER, 0, multiboot2_end - multiboot2
 	.long -(MULTIBOOT2_HEADER + (multiboot2_end - multiboot2))
-	.word 1, 1 /* information wanted: command line, modules, memory, framebuffer, ACPI, EFI */
-	.long 8 + 4 * 9
-	.long 1, 3, 6, 8, 12, 14, 15, 18, 20
-	.balign 8
 	.word 6, 1 /* modules on page boundaries */
 	.long 8
 	.word 7, 1 /* leave EFI boot services running */
@@ -248,9 +244,7 @@ meet_64:
 	mov $boot_stack + STACK_SIZE, %rsp
 	mov %r12, %rdx
 	xor %ebp, %ebp
-	call boot_main
-1:	hlt
-	jmp 1b
+	call boot_main /* which does not return */
 
 /* u64 efi_call(const void *fn, a, b, c, d, e): from the System V convention to Microsoft's, on the firmware's stack. */
 	.globl efi_call

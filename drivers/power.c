@@ -56,10 +56,7 @@ void acpi_reset(const struct acpi *a)
 		u16 port;
 		u8 val;
 	} way[] = {{a->reset_port, a->reset_value}, {CF9, 0x02}, {CF9, 0x06}, {KBD_STATUS, KBD_RESET}};
-	static const struct {
-		u16 limit;
-		u64 base;
-	} PACKED no_idt = {0, 0};
+	static const u8 no_idt[10]; /* limit and base */
 
 	cpu_cli();
 	for (unsigned i = a->reset_port ? 0 : 1; i < ARRAY_SIZE(way); i++) {

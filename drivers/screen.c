@@ -16,9 +16,8 @@
 
 /* PSF version 1: magic, mode and height, then glyphs of 8 pixels' width; ASCII's are at their codes. */
 extern const u8 font_start[] __attribute__((weak)); /* some host-side programs have none */
-#define FONT_MAGIC_LOW  0x36
-#define FONT_MAGIC_HIGH 0x04
-#define FONT_WIDTH      8
+#define FONT_MAGIC 0x0436
+#define FONT_WIDTH 8
 
 /* Pitch and width of a screen may make rows begin at any multiple of 4. */
 typedef u64 unaligned __attribute__((aligned(1)));
@@ -129,7 +128,7 @@ bool screen_open(const struct framebuffer *fb, volatile void *va)
 	s->rows = s->height ? MIN(fb->height / s->height, MAX_ROWS) : 0;
 	if (fb->pitch < fb->width * (fb->text ? 2ul : 4ul) || s->cols < 20 || s->rows < 5)
 		return false;
-	if (!fb->text && (fb->bpp != 32 || font_start[0] != FONT_MAGIC_LOW || font_start[1] != FONT_MAGIC_HIGH))
+	if (!fb->text && (fb->bpp != 32 || (font_start[0] | font_start[1] << 8) != FONT_MAGIC))
 		return false;
 	for (u64 i = 0; i < (u64)fb->pitch * fb->height / 8; i++)
 		((volatile unaligned *)va)[i] = fb->text ? TEXT_BLANK : 0;

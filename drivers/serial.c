@@ -45,12 +45,9 @@ static void reg_write(const struct uart *u, unsigned reg, u8 val) { outb((u16)(u
 
 static bool wait_for(const struct uart *u, u8 lsr_bit, unsigned polls)
 {
-	while (polls--) {
-		if (reg_read(u, LSR) & lsr_bit)
-			return true;
+	for (; polls && !(reg_read(u, LSR) & lsr_bit); polls--)
 		cpu_pause();
-	}
-	return false;
+	return polls;
 }
 
 static void put(struct uart *u, char c)

@@ -248,8 +248,9 @@ static void mb1_damage_is_refused(void **state)
 	put32(MB1 + 48, 0xfffffff0);
 	assert_non_null(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b));
 	mb1_base();
-	put32(MB1 + 44, 0xffffffff);
-	assert_non_null(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b));
+	put32(MB1 + 44, 0xffffffff); /* behind its entries there is nothing more */
+	assert_null(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b));
+	check_range(4, 0x7e0000, 0x800000, MEM_RESERVED);
 	assert_string_equal(bootinfo_parse(0x12345678, MB1, read_ram, &b), "not started by a multiboot loader");
 }
 
