@@ -105,8 +105,8 @@ static void open_consoles(void)
 		for (unsigned i = 0; i < ARRAY_SIZE(com) && !serial_open(com[i]);)
 			i++;
 	for (unsigned i = 0; i < config.host.consoles; i++) {
-		if (config.host.console[i].kind == CONSOLE_SERIAL)
-			open_serial(config.host.console[i].port);
+		if (config.host.console[i] != CONSOLE_SCREEN)
+			open_serial(config.host.console[i]);
 		else
 			screen = true;
 	}

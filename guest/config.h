@@ -25,20 +25,15 @@ struct slice {
 enum when_idle { IDLE_POWEROFF, IDLE_REBOOT, IDLE_WAIT };
 enum paging_choice { PAGING_AUTO, PAGING_NESTED, PAGING_SHADOW };
 
-/* Consoles: a list in the order given. */
-enum console_kind { CONSOLE_SERIAL, CONSOLE_SCREEN };
 #define CONFIG_CONSOLES 5
-struct console_choice {
-	u8 kind;  /* enum console_kind */
-	u16 port; /* serial: I/O port */
-};
+#define CONSOLE_SCREEN  0
 
 struct host_config {
-	struct console_choice console[CONFIG_CONSOLES];
-	unsigned consoles; /* 0: automatic */
-	u8 when_idle;      /* enum when_idle; default IDLE_POWEROFF */
-	u8 max_order;      /* ORDER_*; default ORDER_1G */
-	bool mmio_cache;   /* default true */
+	u16 console[CONFIG_CONSOLES]; /* in the order given: CONSOLE_SCREEN, or a serial port's I/O port */
+	unsigned consoles;            /* 0: automatic */
+	u8 when_idle;                 /* enum when_idle; default IDLE_POWEROFF */
+	u8 max_order;                 /* ORDER_*; default ORDER_1G */
+	bool mmio_cache;              /* default true */
 };
 
 struct guest_config {
@@ -60,9 +55,8 @@ struct guest_config {
 };
 
 struct parse_error {
-	u32 line, column;   /* from 1; 0: the file as a whole */
-	struct slice guest; /* the guest whose section it spoils, or len 0 */
-	char text[160];     /* what is wrong and the remedy, without place; names the key probably meant */
+	u32 line, column; /* from 1 */
+	char text[160];   /* what is wrong and the remedy, without place; names the key probably meant */
 };
 
 struct config {
@@ -78,7 +72,7 @@ struct config {
  * whole is useless (no startable guest, binary garbage, too large).
  */
 int config_parse(const char *text, size_t len, struct config *out);
-/* "FILE:line:column: text" for error i; as much as fits. */
+/* "FILE:line:column: text" for error i < CONFIG_MAX_ERRORS; as much as fits. */
 size_t config_error_text(const struct config *c, unsigned i, const char *file, char *buf, size_t size);
 
 #endif

@@ -20,7 +20,7 @@ enum { E820_RAM = 1, E820_RESERVED = 2 };
 struct e820 {
 	gpa_t start;
 	u64 len;
-	u32 type;
+	u32 type, reserved; /* 0: boot information has the same layout */
 };
 #define E820_MAX 8
 struct memmap {

@@ -48,7 +48,6 @@ static void guest_error(const char *line, unsigned column, const char *want)
 	assert_int_equal(c.errors, 1);
 	assert_int_equal(c.error[0].line, 4);
 	assert_int_equal(c.error[0].column, column);
-	assert_slice(c.error[0].guest, "g");
 	assert_true(c.guest[0].bad);
 	assert_string_equal(c.error[0].text, want);
 }
@@ -62,7 +61,6 @@ static void host_error(const char *line, unsigned column, const char *want)
 	assert_int_equal(c.errors, 1);
 	assert_int_equal(c.error[0].line, 5);
 	assert_int_equal(c.error[0].column, column);
-	assert_int_equal(c.error[0].guest.len, 0);
 	assert_false(c.guest[0].bad);
 	assert_string_equal(c.error[0].text, want);
 }
@@ -160,11 +158,14 @@ static void host_keys(void **state)
 {
 	const struct host_config *h = host_with("console = com1, 0x2f8 screen");
 	assert_int_equal(h->consoles, 3);
-	assert_int_equal(h->console[0].kind, CONSOLE_SERIAL);
-	assert_int_equal(h->console[0].port, 0x3f8);
-	assert_int_equal(h->console[1].port, 0x2f8);
-	assert_int_equal(h->console[2].kind, CONSOLE_SCREEN);
-	assert_int_equal(host_with("console = com3 com4")->console[1].port, 0x2e8);
+	assert_int_equal(h->console[0], 0x3f8);
+	assert_int_equal(h->console[1], 0x2f8);
+	assert_int_equal(h->console[2], CONSOLE_SCREEN);
+	assert_int_equal(host_with("console = com3 com4")->console[1], 0x2e8);
+	parse("[host]\nmax-page=2M\n[guest g]\nkernel=k\nmemory=1G\n[host]\nmmio-cache=off"); /* goes on */
+	assert_int_equal(c.errors, 0);
+	assert_int_equal(c.host.max_order, ORDER_2M);
+	assert_false(c.host.mmio_cache);
 	assert_int_equal(host_with("when-idle = wait")->when_idle, IDLE_WAIT);
 	assert_int_equal(host_with("when-idle = reboot")->when_idle, IDLE_REBOOT);
 	assert_false(host_with("mmio-cache = off")->mmio_cache);
@@ -194,7 +195,7 @@ static void layout(void **state)
 	assert_slice(c.guest[0].name, "host");
 }
 
-#define PATHS "a path below the config's folder, without leading /, //, ., .. or \\"
+#define PATHS "a path below the config's folder, without \\, and no part empty or beginning with ."
 #define SIZES "a size from 1M to 64T such as 512M, in whole 4K pages (bytes without K, M, G or T)"
 
 static void guest_errors(void **state)
@@ -203,16 +204,16 @@ static void guest_errors(void **state)
 	guest_error("  memory = 1G", 3, "a second 'memory' in this section");
 	guest_error("initrd =", 9, "'initrd' wants " PATHS ", 16 at most; not ''");
 	guest_error("initrd = # none", 9, "'initrd' wants " PATHS ", 16 at most; not ''");
-	guest_error("initrd = a/../b", 12, "'initrd' wants " PATHS ", 16 at most; not 'a/../b'");
+	guest_error("initrd = a/../b", 10, "'initrd' wants " PATHS ", 16 at most; not 'a/../b'");
 	guest_error("initrd = /b", 10, "'initrd' wants " PATHS ", 16 at most; not '/b'");
-	guest_error("initrd = b/", 12, "'initrd' wants " PATHS ", 16 at most; not 'b/'");
+	guest_error("initrd = b/", 10, "'initrd' wants " PATHS ", 16 at most; not 'b/'");
 	guest_error("initrd = ./b", 10, "'initrd' wants " PATHS ", 16 at most; not './b'");
-	guest_error("initrd = a\\b", 11, "'initrd' wants " PATHS ", 16 at most; not 'a\\b'");
+	guest_error("initrd = a\\b", 10, "'initrd' wants " PATHS ", 16 at most; not 'a\\b'");
 	guest_error("vcpus = 0", 9, "'vcpus' wants a number from 1 to 64; not '0'");
 	guest_error("vcpus = 65", 9, "'vcpus' wants a number from 1 to 64; not '65'");
-	guest_error("vcpus = 2x", 10, "'vcpus' wants a number from 1 to 64; not '2x'");
-	guest_error("vcpus = 2K", 10, "'vcpus' wants a number from 1 to 64; not '2K'");
-	guest_error("cpus = 0-1,64", 12, "'cpus' wants CPU numbers from 0 to 63 such as 0-1,3; not '0-1,64'");
+	guest_error("vcpus = 2x", 9, "'vcpus' wants a number from 1 to 64; not '2x'");
+	guest_error("vcpus = 2K", 9, "'vcpus' wants a number from 1 to 64; not '2K'");
+	guest_error("cpus = 0-1,64", 8, "'cpus' wants CPU numbers from 0 to 63 such as 0-1,3; not '0-1,64'");
 	guest_error("cpus = 3-2", 8, "'cpus' wants CPU numbers from 0 to 63 such as 0-1,3; not '3-2'");
 	guest_error("cpus = 1-", 8, "'cpus' wants CPU numbers from 0 to 63 such as 0-1,3; not '1-'");
 	guest_error("cpus = ,", 8, "'cpus' wants CPU numbers from 0 to 63 such as 0-1,3; not ','");
@@ -220,19 +221,19 @@ static void guest_errors(void **state)
 	guest_error("weight = 65537", 10, "'weight' wants a number from 1 to 65536; not '65537'");
 	guest_error("weight = 0", 10, "'weight' wants a number from 1 to 65536; not '0'");
 	guest_error("cap = 101", 7, "'cap' wants a percentage from 1 to 100, or 0 for none; not '101'");
-	guest_error("cap = 5%%", 9, "'cap' wants a percentage from 1 to 100, or 0 for none; not '5%%'");
+	guest_error("cap = 5%%", 7, "'cap' wants a percentage from 1 to 100, or 0 for none; not '5%%'");
 	guest_error("paging = ept", 10, "'paging' wants auto, nested or shadow; not 'ept'");
-	guest_error("max-page = 3M", 12, "'max-page' wants 1G, 2M or 4K; not '3M'");
+	guest_error("max-page = 3M", 12, "'max-page' wants 4K, 2M or 1G; not '3M'");
+	guest_error("populate = or", 12, "'populate' wants boot or demand; not 'or'");
 	guest_error("populate = on", 12, "'populate' wants boot or demand; not 'on'");
-	guest_error("on-crash = reboot", 12, "'on-crash' wants restart or stop; not 'reboot'");
-	guest_error("memroy = 3", 1, "unknown key 'memroy' in a [guest] section: did you mean 'memory'?");
-	guest_error("max_page = 4K", 1, "unknown key 'max_page' in a [guest] section: did you mean 'max-page'?");
-	guest_error("vcpu = 3", 1, "unknown key 'vcpu' in a [guest] section: did you mean 'vcpus'?");
-	guest_error("mmio-cache = on", 1,
-		    "unknown key 'mmio-cache' in a [guest] section: did you mean 'mmio-cache' in [host]?");
-	guest_error("zzz = 1", 1, "unknown key 'zzz' in a [guest] section: did you mean 'cap'?");
+	guest_error("on-crash = reboot", 12, "'on-crash' wants stop or restart; not 'reboot'");
+	guest_error("memroy = 3", 1, "unknown key 'memroy': did you mean 'memory' in [guest NAME]?");
+	guest_error("max_page = 4K", 1, "unknown key 'max_page': did you mean 'max-page' in [guest NAME]?");
+	guest_error("vcpu = 3", 1, "unknown key 'vcpu': did you mean 'vcpus' in [guest NAME]?");
+	guest_error("mmio-cache = on", 1, "unknown key 'mmio-cache': did you mean 'mmio-cache' in [host]?");
+	guest_error("zzz = 1", 1, "unknown key 'zzz': did you mean 'kernel' in [guest NAME]?");
 	guest_error("kernel", 1, "neither 'key = value' nor a [section]");
-	guest_error(" = 3", 2, "unknown key '' in a [guest] section: did you mean 'cap'?");
+	guest_error(" = 3", 2, "unknown key '': did you mean 'kernel' in [guest NAME]?");
 	assert_int_equal(parse("[guest g]\nkernel=k\nmemory=512"), -EINVAL);
 	assert_error(0, "F:3:8: 'memory' wants " SIZES "; not '512'");
 }
@@ -242,24 +243,23 @@ static void host_errors(void **state)
 	static const char consoles[] = "com1 to com4, a port such as 0x3f8, screen, or a list of different ones";
 	char text[256];
 	snprintf(text, sizeof(text), "'console' wants %s; not 'com1, com5'", consoles);
-	host_error("console = com1, com5", 17, text);
+	host_error("console = com1, com5", 11, text);
 	snprintf(text, sizeof(text), "'console' wants %s; not 'com1 0x3f8'", consoles);
-	host_error("console = com1 0x3f8", 16, text);
+	host_error("console = com1 0x3f8", 11, text);
 	snprintf(text, sizeof(text), "'console' wants %s; not '0x10000'", consoles);
 	host_error("console = 0x10000", 11, text);
 	snprintf(text, sizeof(text), "'console' wants %s; not 'com1 com2 com3 com4 screen 0x400'", consoles);
-	host_error("console = com1 com2 com3 com4 screen 0x400", 38, text);
+	host_error("console = com1 com2 com3 com4 screen 0x400", 11, text);
 	host_error("when-idle = halt", 13, "'when-idle' wants poweroff, reboot or wait; not 'halt'");
-	host_error("mmio-cache = 1", 14, "'mmio-cache' wants on or off; not '1'");
-	host_error("memory = 1G", 1,
-		   "unknown key 'memory' in a [host] section: did you mean 'memory' in [guest NAME]?");
-	host_error("consoel = com1", 1, "unknown key 'consoel' in a [host] section: did you mean 'console'?");
+	host_error("mmio-cache = 1", 14, "'mmio-cache' wants off or on; not '1'");
+	host_error("memory = 1G", 1, "unknown key 'memory': did you mean 'memory' in [guest NAME]?");
+	host_error("consoel = com1", 1, "unknown key 'consoel': did you mean 'console' in [host]?");
 }
 
 static void section_errors(void **state)
 {
 	assert_int_equal(parse("kernel = k\n[guest a]\nkernel=k\nmemory=1G"), 0);
-	assert_error(0, "F:1:1: this stands before the first section: put it under [host] or [guest NAME]");
+	assert_error(0, "F:1:1: put this under [host] or [guest NAME]");
 	parse("[hots]\nanything\n");
 	assert_int_equal(c.errors, 1);
 	assert_error(0, "F:1:2: unknown section [hots]: did you mean [host]?");
@@ -267,8 +267,6 @@ static void section_errors(void **state)
 	assert_error(0, "F:1:2: unknown section [web]: did you mean [guest NAME]?");
 	parse("[gest web]");
 	assert_error(0, "F:1:2: unknown section [gest web]: did you mean [guest NAME]?");
-	parse("[host]\n[guest a]\nkernel=k\nmemory=1G\n [host]");
-	assert_error(0, "F:5:3: a second [host] section: put its lines into the first");
 	parse("[guest a");
 	assert_error(0, "F:1:1: a section is [host] or [guest NAME], and nothing behind it");
 	parse("[guest a] b");
@@ -284,8 +282,8 @@ static void section_errors(void **state)
 		assert_int_equal(c.errors, 1);
 		assert_int_equal(c.guests, 0);
 		assert_int_equal(c.error[0].column, i ? 8 : 7);
-		assert_string_equal(c.error[0].text, "a guest is [guest NAME]: letters, digits, - _ and ., at most 31 "
-						     "of them; and at most 32 guests");
+		assert_string_equal(c.error[0].text, "a guest is [guest NAME]: 1 to 31 letters, digits, - _ and .; "
+						     "at most 32 guests");
 	}
 }
 
@@ -293,14 +291,14 @@ static void missing(void **state)
 {
 	assert_int_equal(parse("[guest a]\nmemory=1G\n[guest b]\nkernel=k\n[guest c]\nkernel=k\nmemory=1G"), 0);
 	assert_int_equal(c.errors, 2);
-	assert_error(0, "F:1:1: this guest has no 'kernel': add a line 'kernel = ...'");
-	assert_error(1, "F:3:1: this guest has no 'memory': add a line 'memory = ...'");
+	assert_error(0, "F:1:1: this guest has no 'kernel': add it");
+	assert_error(1, "F:3:1: this guest has no 'memory': add it");
 	assert_true(c.guest[0].bad && c.guest[1].bad && !c.guest[2].bad);
 	/* A wrong kernel is not missing as well. */
 	parse("[guest a]\nkernel=/\nmemory=1G");
 	assert_int_equal(c.errors, 1);
 	assert_int_equal(parse(""), -EINVAL);
-	assert_error(0, "F: no guest: add a section [guest NAME] with 'kernel' and 'memory'");
+	assert_error(0, "F:1:1: no guest: add a section [guest NAME] with 'kernel' and 'memory'");
 	assert_int_equal(parse("[host]\n"), -EINVAL);
 	assert_int_equal(c.errors, 1);
 }
@@ -309,7 +307,7 @@ static void one_name_twice(void **state)
 {
 	assert_int_equal(parse("[guest web]\nkernel=k\nmemory=1G\n\n[guest WEB]\nkernel=l\nmemory=2G\n"), 0);
 	assert_int_equal(c.errors, 1);
-	assert_error(0, "F:5:8: a second guest 'WEB', the first is in line 1: give this one another name");
+	assert_error(0, "F:5:8: a second guest 'WEB', the first is in line 1");
 	assert_int_equal(c.guests, 2);
 	assert_false(c.guest[0].bad);
 	assert_true(c.guest[1].bad);
@@ -323,9 +321,7 @@ static void limits(void **state)
 	assert_int_equal(parse(text), 0);
 	assert_int_equal(c.guests, CONFIG_MAX_GUESTS);
 	assert_int_equal(c.errors, 2);
-	assert_error(
-		0,
-		"F:97:8: a guest is [guest NAME]: letters, digits, - _ and ., at most 31 of them; and at most 32 guests");
+	assert_error(0, "F:97:8: a guest is [guest NAME]: 1 to 31 letters, digits, - _ and .; at most 32 guests");
 
 	t = text + sprintf(text, "[guest g]\nkernel=k\nmemory=1G\n");
 	for (unsigned i = 0; i < CONFIG_MAX_MODULES; i++)
@@ -342,8 +338,7 @@ static void limits(void **state)
 	assert_int_equal(guest_with(text)->cmdline.len, CONFIG_CMDLINE_MAX);
 	t[CONFIG_CMDLINE_MAX] = 'x';
 	t[CONFIG_CMDLINE_MAX + 1] = 0;
-	guest_error(text, 11 + CONFIG_CMDLINE_MAX,
-		    "'cmdline' wants at most 2047 bytes; not 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'");
+	guest_error(text, 11, "'cmdline' wants at most 2047 bytes; not 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'");
 
 	t = text + sprintf(text, "initrd = ");
 	memset(t, 'x', 255);
@@ -351,20 +346,18 @@ static void limits(void **state)
 	assert_int_equal(guest_with(text)->initrd[0].len, 255);
 	t[255] = 'x';
 	t[256] = 0;
-	guest_error(text, 10 + 255,
-		    "'initrd' wants " PATHS ", 16 at most; not 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'");
+	guest_error(text, 10, "'initrd' wants " PATHS ", 16 at most; not 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'");
 	free(text);
 }
 
 static void many_errors(void **state)
 {
-	char text[4096], *t = text + sprintf(text, "[guest g]\nkernel=k\nmemory=1G\n"), line[64];
+	char text[4096], *t = text + sprintf(text, "[guest g]\nkernel=k\nmemory=1G\n");
 	for (unsigned i = 0; i < 100; i++)
 		t += sprintf(t, "zzz%u=1\n", i);
 	assert_int_equal(parse(text), -EINVAL);
 	assert_int_equal(c.errors, 100);
-	config_error_text(&c, 99, "F", line, sizeof(line));
-	assert_string_equal(line, "F: more errors");
+	assert_error(CONFIG_MAX_ERRORS - 1, "F:35:1: unknown key 'zzz31': did you mean 'kernel' in [guest NAME]?");
 }
 
 static void garbage(void **state)
@@ -389,7 +382,7 @@ static void too_large(void **state)
 	char *text = malloc(len);
 	memset(text, '=', len);
 	assert_int_equal(config_parse(text, len, &c), -EINVAL);
-	assert_error(0, "F: the file has 10485760 bytes; a config has at most 1048576");
+	assert_error(0, "F:1:1: the file has 10485760 bytes; a config has at most 1048576");
 	/* The largest that is read at all, in the shapes that could be slow. */
 	assert_int_equal(config_parse(text, CONFIG_MAX_TEXT, &c), -EINVAL);
 	static const char *const shapes[] = {"a=\n", "\n", "[x]\n", "[guest a]\n", "#", "[", "initrd=x\n", ","};

@@ -93,10 +93,10 @@ static void print_host(void)
 	printf("[host]\n");
 	for (unsigned i = 0; i < h->consoles; i++) {
 		printf(i ? ", " : "console    = ");
-		if (h->console[i].kind == CONSOLE_SCREEN)
+		if (h->console[i] == CONSOLE_SCREEN)
 			printf("screen");
 		else
-			printf("0x%x", h->console[i].port);
+			printf("0x%x", h->console[i]);
 	}
 	printf(h->consoles ? "\n" : "# console: what the firmware names, else com1, and the screen\n");
 	printf("when-idle  = %s\nmax-page   = %s\nmmio-cache = %s\n", idle[h->when_idle], page(h->max_order),
