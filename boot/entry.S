@@ -31,8 +31,6 @@
 #define CR4_LA57_BIT  12
 #define MSR_EFER      0xc0000080
 #define EFER_LME      (1 << 8)
-#define EFER_NX_BIT   11
-#define CPUID_NX_BIT  20
 #define CPUID_LM_BIT  29
 #define SEL_CODE      0x08
 #define SEL_DATA      0x10
@@ -208,15 +206,6 @@ entry_efi64:
 
 /* edi: magic, rsi: the loader's block; boot_pml4 has its lower half. */
 meet_64:
-	mov $0x80000001, %eax
-	cpuid
-	bt $CPUID_NX_BIT, %edx
-	jnc 1f
-	mov $MSR_EFER, %ecx
-	rdmsr
-	bts $EFER_NX_BIT, %eax
-	wrmsr
-1:
 	lea boot_pml4(%rip), %rbx
 	mov $(SLOTS / 4), %ecx
 1:	mov -8(%rbx, %rcx, 8), %rax

@@ -269,7 +269,7 @@ static void init_memory(void)
 	map_image();
 	map_ram();
 	map_screen();
-	write_cr3(hostmap_root());
+	cpu_init_this(&pcpus[0]); /* on to that table, with the NX that it needs */
 	add_frames(4 * GB, known_end);
 }
 
@@ -357,7 +357,6 @@ NORETURN void boot_main(u32 magic, hpa_t info, hpa_t load_base)
 	report_memory();
 	features_report();
 	init_memory();
-	cpu_init_this(&pcpus[0]);
 	if (traps_init_pcpu(&pcpus[0]))
 		panic("no memory for the boot processor's stacks");
 	traps_load_pcpu(&pcpus[0]);
