@@ -379,7 +379,8 @@ NORETURN void boot_main(u32 magic, hpa_t info, hpa_t load_base)
 	    online, ram_total / MB);
 
 	/* From here on a stack with a guard page below it. */
-	__asm__ volatile("mov %0, %%rsp; xor %%ebp, %%ebp; call *%1" ::"r"(pcpus[0].stack_top), "r"(run_boot_pcpu)
+	__asm__ volatile("mov %0, %%rsp; xor %%ebp, %%ebp; call *%1" ::"r"(pcpus[0].stack[STACK_MAIN]),
+			 "r"(run_boot_pcpu)
 			 : "memory");
 	__builtin_unreachable();
 }

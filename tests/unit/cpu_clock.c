@@ -73,56 +73,60 @@ static void test_claims(void **state)
 	assert_false(claim_holds(1000000000, 0));
 }
 
+/* Second, minute, hour, day, month, year and status B, at their places in the clock. */
+static bool decode(const u8 field[7], u64 *seconds)
+{
+	static const u8 place[] = {0, 2, 4, 7, 8, 9, CMOS_STATUS_B};
+	u8 reg[CMOS_REGS] = {0};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(place); i++)
+		reg[place[i]] = field[i];
+	return cmos_decode(reg, seconds);
+}
+
 static void test_cmos(void **state)
 {
-	struct cmos_time bcd = {
-		.second = 0x59, .minute = 0x59, .hour = 0x23, .day = 0x31, .month = 0x12, .year = 0x99, .status_b = 2};
-	struct cmos_time bin = {.second = 40, .minute = 46, .hour = 1, .day = 9, .month = 9, .year = 1, .status_b = 6};
-	struct cmos_time leap = {.hour = 0x12, .day = 0x29, .month = 2, .year = 0x24};
+	const u8 bcd[] = {0x59, 0x59, 0x23, 0x31, 0x12, 0x99, 2}, bin[] = {40, 46, 1, 9, 9, 1, 6};
+	u8 leap[] = {0, 0, 0x12, 0x29, 2, 0x24, 0};
 	u64 s;
 
 	(void)state;
-	assert_true(cmos_decode(&bcd, &s));
+	assert_true(decode(bcd, &s));
 	assert_int_equal(s, 4102444799ul); /* 2099-12-31 23:59:59 */
-	assert_true(cmos_decode(&bin, &s));
+	assert_true(decode(bin, &s));
 	assert_int_equal(s, 1000000000ul); /* 2001-09-09 01:46:40 */
-	assert_true(cmos_decode(&leap, &s));
+	assert_true(decode(leap, &s));
 	assert_int_equal(s, 1709164800ul); /* 2024-02-29 12 am is midnight */
-	leap.hour = 0x92;
-	assert_true(cmos_decode(&leap, &s));
+	leap[2] = 0x92;
+	assert_true(decode(leap, &s));
 	assert_int_equal(s, 1709208000ul); /* 12 pm is noon */
-	leap.hour = 0x81;
-	leap.day = 1;
-	leap.month = 3;
-	assert_true(cmos_decode(&leap, &s));
+	leap[2] = 0x81;
+	leap[3] = 1;
+	leap[4] = 3;
+	assert_true(decode(leap, &s));
 	assert_int_equal(s, 1709298000ul); /* 2024-03-01 13:00 */
 }
 
 static void test_cmos_nonsense(void **state)
 {
-	const struct cmos_time good = {
-		.second = 1, .minute = 1, .hour = 1, .day = 1, .month = 1, .year = 1, .status_b = 2};
-	u8 all_ones[sizeof(good)];
+	const u8 good[] = {1, 1, 1, 1, 1, 1, 2}, all_ones[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 	u64 s;
 
 	(void)state;
-	assert_true(cmos_decode(&good, &s));
+	assert_true(decode(good, &s));
 	for (unsigned i = 0; i < 6; i++) { /* each field in turn: no BCD, then a value out of range */
-		struct cmos_time t = good;
+		u8 t[7];
 
-		((u8 *)&t)[i] = 0x1a;
-		assert_false(cmos_decode(&t, &s));
-		((u8 *)&t)[i] = 0xff;
-		assert_false(cmos_decode(&t, &s));
+		for (unsigned j = 0; j < sizeof(t); j++)
+			t[j] = j == i ? 0x1a : good[j];
+		assert_false(decode(t, &s));
+		t[i] = 0xff;
+		assert_false(decode(t, &s));
 	}
-	for (unsigned i = 0; i < sizeof(good); i++)
-		all_ones[i] = 0xff;
-	assert_false(cmos_decode((const struct cmos_time *)all_ones, &s));
-	assert_false(cmos_decode(&(struct cmos_time){.month = 0, .day = 1, .status_b = 2}, &s));
-	assert_false(cmos_decode(&(struct cmos_time){.month = 1, .day = 0, .status_b = 2}, &s));
-	assert_false(
-		cmos_decode(&(struct cmos_time){.month = 1, .day = 1, .hour = 0, .status_b = 0}, &s)); /* 12 h: 1..12 */
-	assert_false(cmos_decode(&(struct cmos_time){.month = 1, .day = 1, .hour = 0x13, .status_b = 0}, &s));
+	assert_false(decode(all_ones, &s));
+	assert_false(decode((const u8[]){0, 0, 0, 1, 0, 0, 2}, &s));
+	assert_false(decode((const u8[]){0, 0, 0, 0, 1, 0, 2}, &s));
+	assert_false(decode((const u8[]){0, 0, 0x13, 1, 1, 0, 0}, &s)); /* 12 h */
 }
 
 int main(void)

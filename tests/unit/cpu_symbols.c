@@ -13,21 +13,6 @@ const u32 kallsyms_count = 3;
 const struct symbol kallsyms[] = {{0x200000, 0}, {0x200040, 6}, {0x201000, 11}};
 const char kallsyms_names[] = "first\0last\0text_end";
 
-static void test_search(void **state)
-{
-	static struct symbol table[100];
-
-	(void)state;
-	for (u32 i = 0; i < ARRAY_SIZE(table); i++)
-		table[i].offset = 100 + 10 * i;
-	assert_null(symbol_search(table, 0, 5));
-	assert_null(symbol_search(table, 100, 99));
-	for (u64 at = 100; at < 1100; at++)
-		assert_ptr_equal(symbol_search(table, 100, at), &table[(at - 100) / 10]);
-	assert_ptr_equal(symbol_search(table, 100, ~0ul), &table[99]);
-	assert_ptr_equal(symbol_search(table, 1, 100), &table[0]);
-}
-
 static void test_find(void **state)
 {
 	u64 offset;
@@ -48,7 +33,6 @@ static void test_find(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_search),
 		cmocka_unit_test(test_find),
 	};
 

@@ -41,11 +41,8 @@ static inline bool claim_holds(u64 measured, u64 claimed)
 	return (claimed > measured ? claimed - measured : measured - claimed) <= measured / 500;
 }
 
-/* Date and time of the CMOS clock's registers 0, 2, 4, 7, 8, 9 and status B; false if they are no date of 2000 to 2099.
- */
-struct cmos_time {
-	u8 second, minute, hour, day, month, year, status_b;
-};
-bool cmos_decode(const struct cmos_time *c, u64 *seconds);
+/* The CMOS clock's registers, status B being the last; false if they hold no date of 2000 to 2099. */
+enum { CMOS_STATUS_A = 10, CMOS_STATUS_B, CMOS_REGS };
+bool cmos_decode(const u8 reg[CMOS_REGS], u64 *seconds);
 
 #endif

@@ -12,28 +12,16 @@ static u8 number(u8 v, bool binary)
 	return (v & 15) > 9 || v > 0x99 ? 0xff : (u8)((v >> 4) * 10 + (v & 15));
 }
 
-/* 0 to 23, or more for nonsense. */
-static u8 hour_of(const struct cmos_time *c)
-{
-	bool binary = c->status_b & STATUS_BINARY, pm = c->hour & HOUR_PM;
-
-	if (c->status_b & STATUS_24H)
-		return number(c->hour, binary);
-
-	u8 hour = number(c->hour & ~HOUR_PM, binary);
-
-	if (hour < 1 || hour > 12)
-		return 0xff;
-	return (u8)(hour % 12 + (pm ? 12 : 0));
-}
-
-bool cmos_decode(const struct cmos_time *c, u64 *seconds)
+bool cmos_decode(const u8 reg[CMOS_REGS], u64 *seconds)
 {
 	static const u16 before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
-	bool binary = c->status_b & STATUS_BINARY;
-	u8 second = number(c->second, binary), minute = number(c->minute, binary), hour = hour_of(c);
-	u8 day = number(c->day, binary), month = number(c->month, binary), year = number(c->year, binary);
+	u8 status = reg[CMOS_STATUS_B];
+	bool binary = status & STATUS_BINARY;
+	u8 second = number(reg[0], binary), minute = number(reg[2], binary), hour = number(reg[4] & ~HOUR_PM, binary);
+	u8 day = number(reg[7], binary), month = number(reg[8], binary), year = number(reg[9], binary);
 
+	if (!(status & STATUS_24H)) /* 12 comes before 1 */
+		hour = hour > 12 ? 0xff : (u8)(hour % 12 + (reg[4] & HOUR_PM ? 12 : 0));
 	if (second > 59 || minute > 59 || hour > 23 || day < 1 || day > 31 || month < 1 || month > 12 || year > 99)
 		return false;
 

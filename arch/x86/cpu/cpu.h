@@ -22,16 +22,22 @@ CPU_PORT(w, u16)
 CPU_PORT(l, u32)
 /* clang-format on */
 
-static inline u64 rdmsr(u32 msr)
-{
-	u32 lo, hi;
-	asm_volatile("rdmsr" : "=a"(lo), "=d"(hi) : "c"(msr));
-	return (u64)hi << 32 | lo;
-}
-static inline void wrmsr(u32 msr, u64 v)
-{
-	asm_volatile("wrmsr" ::"c"(msr), "a"((u32)v), "d"((u32)(v >> 32)) : "memory");
-}
+/* What is in EDX and EAX, and chosen by ECX. */
+#define CPU_WIDE(read, write)                                                               \
+	static inline u64 read(u32 n)                                                       \
+	{                                                                                   \
+		u32 lo, hi;                                                                 \
+		asm_volatile(#read : "=a"(lo), "=d"(hi) : "c"(n));                          \
+		return (u64)hi << 32 | lo;                                                  \
+	}                                                                                   \
+	static inline void write(u32 n, u64 v)                                              \
+	{                                                                                   \
+		asm_volatile(#write ::"c"(n), "a"((u32)v), "d"((u32)(v >> 32)) : "memory"); \
+	}
+/* clang-format off */
+CPU_WIDE(rdmsr, wrmsr)
+CPU_WIDE(xgetbv, xsetbv)
+/* clang-format on */
 
 struct cpuid_regs {
 	u32 a, b, c, d;
@@ -76,12 +82,6 @@ CPU_REG(dr2)
 CPU_REG(dr3)
 /* clang-format on */
 
-static inline u64 read_rflags(void)
-{
-	u64 v;
-	asm_volatile("pushfq; pop %0" : "=r"(v));
-	return v;
-}
 static inline void cpu_cli(void) { asm_volatile("cli" ::: "memory"); }
 static inline void cpu_sti(void) { asm_volatile("sti" ::: "memory"); }
 /* Enables interrupts and halts with no window in between. */
@@ -96,13 +96,6 @@ static inline void cpu_pause(void) { asm_volatile("pause" ::: "memory"); }
 /* Orders earlier stores before a following x2APIC or TSC deadline MSR write, which is not serialising (SDM 3A 11.12.3).
  */
 static inline void cpu_fence(void) { asm_volatile("mfence; lfence" ::: "memory"); }
-static inline void xsetbv(u32 n, u64 v) { asm_volatile("xsetbv" ::"c"(n), "a"((u32)v), "d"((u32)(v >> 32))); }
-static inline u64 xgetbv(u32 n)
-{
-	u32 lo, hi;
-	asm_volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(n));
-	return (u64)hi << 32 | lo;
-}
 
 #define RFLAGS_IF      BIT(9)
 #define CR0_PE         BIT(0)
@@ -136,23 +129,11 @@ static inline u64 xgetbv(u32 n)
 #define EFER_NX        BIT(11)
 #define EFER_SVME      BIT(12)
 
-#define MSR_TSC            0x10
-#define MSR_APIC_BASE      0x1bu
-#define MSR_MCG_CAP        0x179
-#define MSR_PAT            0x277
-#define MSR_MC0_STATUS     0x401
-#define MSR_TSC_DEADLINE   0x6e0u
-#define MSR_X2APIC         0x800
-#define MSR_EFER           0xc0000080u
-#define MSR_STAR           0xc0000081u
-#define MSR_LSTAR          0xc0000082u
-#define MSR_CSTAR          0xc0000083u
-#define MSR_SFMASK         0xc0000084u
-#define MSR_FS_BASE        0xc0000100u
-#define MSR_GS_BASE        0xc0000101u
-#define MSR_KERNEL_GS_BASE 0xc0000102u
-#define MSR_TSC_AUX        0xc0000103u
-#define MSR_VM_CR          0xc0010114u
-#define MSR_VM_HSAVE_PA    0xc0010117u
+#define MSR_APIC_BASE    0x1bu
+#define MSR_TSC_DEADLINE 0x6e0u
+enum { MSR_TSC = 0x10, MSR_MCG_CAP = 0x179, MSR_PAT = 0x277, MSR_MC0_STATUS = 0x401, MSR_X2APIC = 0x800 };
+enum { MSR_EFER = 0xc0000080u, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK };
+enum { MSR_FS_BASE = 0xc0000100u, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_TSC_AUX };
+enum { MSR_VM_CR = 0xc0010114u, MSR_VM_HSAVE_PA = 0xc0010117u };
 
 #endif

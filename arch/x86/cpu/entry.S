@@ -34,13 +34,4 @@ trap_common:
 	addq $16, %rsp
 	iretq
 
-	/* An empty symbol table, for the first link (symbols.c). A compiler would take a weak constant at its word. */
-	.section .rodata
-	.balign 4
-	.weak kallsyms_count, kallsyms, kallsyms_names
-kallsyms_count:
-	.long 0
-kallsyms:
-kallsyms_names:
-
 	.section .note.GNU-stack, "", @progbits

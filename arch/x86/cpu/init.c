@@ -34,8 +34,7 @@ void cpu_init_this(struct pcpu *p)
 	ASSERT(p == this_pcpu() && hostmap_root());
 	wrmsr(MSR_EFER, EFER_LME | EFER_LMA | (cpu_has(FEAT_NX) ? EFER_NX : 0));
 	write_cr0(CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG);
-	if (cpu_has(FEAT_PAT))
-		wrmsr(MSR_PAT, PAT_VALUE);
+	wrmsr(MSR_PAT, PAT_VALUE);
 	/* First the table, then the protections: the loader's table may have user pages. Without PGE nothing survives.
 	 */
 	write_cr4(cr4 & ~CR4_PGE);
@@ -43,7 +42,6 @@ void cpu_init_this(struct pcpu *p)
 	cr4 |= cpu_has(FEAT_SMEP) ? CR4_SMEP : 0;
 	cr4 |= cpu_has(FEAT_SMAP) ? CR4_SMAP : 0;
 	cr4 |= cpu_has(FEAT_UMIP) ? CR4_UMIP : 0;
-	cr4 |= cpu_has(FEAT_FSGSBASE) ? CR4_FSGSBASE : 0;
 	cr4 |= cpu_has(FEAT_XSAVE) ? CR4_OSXSAVE : 0;
 	write_cr4(cr4);
 	if (cpu_has(FEAT_XSAVE))

@@ -8,15 +8,17 @@
 #include "sched/sched.h"
 #include "sched/timer.h"
 
-#define MAX_PCPUS      64
-#define STACK_SIZE     (16 * KB)
-#define IST_STACK_SIZE (8 * KB)
+#define MAX_PCPUS  64
+#define STACK_SIZE (16 * KB)
+
+/* A pCPU's stacks, in the order of its TSS. */
+enum { STACK_MAIN, STACK_NMI, STACK_DF, STACK_MC, PCPU_STACKS };
 
 struct vcpu;
 
 struct pcpu {
-	struct pcpu *self; /* at GS:0 */
-	void *stack_top;
+	struct pcpu *self;        /* at GS:0 */
+	void *stack[PCPU_STACKS]; /* their tops; NULL while the boot processor has none of its own */
 	u32 id, apic_id;
 	bool online;
 	/*
@@ -34,16 +36,12 @@ struct pcpu {
 	struct vcpu *running; /* vCPU between entry and the end of its exit's handling */
 	u64 timer_deadline;   /* what the hardware timer is programmed for, ns; TIMER_NEVER once it has fired */
 	u64 tsc_offset;       /* what to add to this pCPU's TSC to get the boot processor's; 0 where they agree */
-	void *ist_top[3];     /* NMI, #DF, #MC; NULL while the boot processor has none of its own */
 	u64 gdt[8];
-	struct tss {
+	struct PACKED {
 		u32 reserved0;
-		u64 rsp[3];
-		u64 reserved1;
-		u64 ist[7];
-		u64 reserved2;
+		u64 rsp[3], reserved1, ist[7], reserved2;
 		u16 reserved3, iomap;
-	} __attribute__((packed)) tss;
+	} tss;
 } ALIGNED(64);
 
 extern struct pcpu pcpus[MAX_PCPUS];

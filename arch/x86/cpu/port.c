@@ -15,9 +15,9 @@ bool port_fail_alloc(void) { return false; }
 
 u64 port_irq_save(void)
 {
-	u64 flags = read_rflags();
+	u64 flags;
 
-	cpu_cli();
+	asm_volatile("pushfq; pop %0; cli" : "=r"(flags)::"memory");
 	return flags;
 }
 

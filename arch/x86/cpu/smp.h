@@ -9,13 +9,12 @@
 /*
  * Starts every enabled processor of the MADT by INIT-SIPI through a trampoline below 1 MB (taken with FRAMES_LOW), one
  * at a time; one that does not answer is told on the console and left out. Each runs cpu_init_this, then entry(), and
- * never returns. Needs the timer and interrupts on. Returns the number of pCPUs online.
+ * never returns. Returns the number of pCPUs online.
  */
 unsigned smp_start(const struct acpi *a, NORETURN void (*entry)(void));
-/* Makes all other pCPUs stop for ever, interrupts off: for panic and power-off. */
+/* Makes all other pCPUs stop for ever, interrupts off: for panic and power-off. Stops this one if it comes second. */
 void smp_stop_others(void);
-/* Whether smp_stop_others was called, by whichever pCPU; and what the others then do (for the NMI handler). */
-bool smp_stopping(void);
-NORETURN void smp_stop_this(void);
+/* Never returns if another pCPU called smp_stop_others: for the NMI handler. */
+void smp_stop_if_asked(void);
 
 #endif

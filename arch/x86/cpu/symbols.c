@@ -1,37 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The image's own symbol table: tools/symbols.py makes it from a first link and it is linked in with the second. The
- * weak definitions in entry.S stand in for it in the first.
+ * first does without.
  */
-#include "arch/x86/cpu/symbols.h"
-
 #include "arch/x86/cpu/traps.h"
 #include "mm/hostmap.h"
 
-const struct symbol *symbol_search(const struct symbol *table, u32 count, u64 offset)
-{
-	u32 low = 0, high = count; /* the answer's index + 1 is in [low, high] */
+struct symbol {
+	u32 offset; /* of the address, from IMAGE_BASE */
+	u32 name;   /* index into kallsyms_names */
+};
 
-	while (low < high) {
-		u32 mid = low + (high - low) / 2;
-
-		if (table[mid].offset <= offset)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low ? &table[low - 1] : NULL;
-}
+#define FROM_SECOND_LINK extern __attribute__((weak))
+FROM_SECOND_LINK const u32 kallsyms_count;
+FROM_SECOND_LINK const struct symbol kallsyms[]; /* ascending; the last is text_end and only ends the one before it */
+FROM_SECOND_LINK const char kallsyms_names[];
 
 const char *symbol_find(u64 addr, u64 *offset)
 {
-	const struct symbol *s = symbol_search(kallsyms, kallsyms_count, addr - IMAGE_BASE);
+	u64 at = addr - IMAGE_BASE;
 
-	/* The table's last entry only ends the one before it. */
-	if (!s || s == &kallsyms[kallsyms_count - 1]) {
-		*offset = addr;
-		return "?";
-	}
-	*offset = addr - IMAGE_BASE - s->offset;
-	return &kallsyms_names[s->name];
+	for (u32 i = 0; i + 1 < kallsyms_count; i++)
+		if (at >= kallsyms[i].offset && at < kallsyms[i + 1].offset) {
+			*offset = at - kallsyms[i].offset;
+			return &kallsyms_names[kallsyms[i].name];
+		}
+	*offset = addr;
+	return "?";
 }

@@ -6,15 +6,14 @@
 #include "drivers/acpi.h"
 
 /*
- * Boot processor, after apic_init_this: measures TSC and APIC timer against PM timer, HPET or PIT (2 ms busy), sets the
+ * Boot processor, after apic_init_this: measures TSC and APIC timer against PM timer or PIT (3 ms busy), sets the
  * timer's handler, and says on the console what it used. port_now counts from here; it is 0 before.
  */
 void time_init(const struct acpi *a);
 /* Every pCPU, after apic_init_this and time_init: its APIC timer, not armed. */
 void time_init_this(void);
 u32 time_tsc_khz(void);
-/* A reading of this pCPU's TSC on port_now's clock, and the first reading at which port_now is at least ns. */
-u64 time_tsc_to_ns(u64 tsc);
+/* The first reading of this pCPU's TSC at which port_now is at least ns. */
 u64 time_ns_to_tsc(u64 ns);
 /*
  * This pCPU's timer interrupts at the absolute ns or earlier (long waits come in steps), never lost; TIMER_NEVER: no
@@ -23,6 +22,5 @@ u64 time_ns_to_tsc(u64 ns);
 void time_arm(u64 deadline);
 /* Seconds since 1970 from the CMOS clock; a constant date plus uptime where that holds nonsense. */
 u64 time_wall(void);
-void time_delay(u64 ns); /* busy */
 
 #endif

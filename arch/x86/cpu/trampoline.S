@@ -7,11 +7,9 @@
  */
 	.section .rodata
 	.balign 16
-	.globl trampoline, trampoline_size, trampoline_args
+	.globl trampoline, trampoline_args, trampoline_end
 	.code16
 trampoline:
-	cli
-	cld
 	movw %cs, %ax
 	movw %ax, %ds
 	movl tramp_cr3 - trampoline, %eax
@@ -23,7 +21,7 @@ trampoline:
 	xorl %edx, %edx
 	wrmsr
 	lgdtl tramp_gdtr - trampoline
-	movl tramp_cr0 - trampoline, %eax
+	movl $0x80010033, %eax		/* PG, WP, NE, ET, MP, PE */
 	movl %eax, %cr0
 	ljmpl *(tramp_far - trampoline)
 
@@ -36,24 +34,17 @@ trampoline_64:
 	jmp *tramp_entry(%rip)
 
 	.balign 8
-tramp_args:
+trampoline_args:
 tramp_gdt:	.quad 0, 0x00af9b000000ffff
 tramp_stack:	.quad 0
 tramp_pcpu:	.quad 0
 tramp_entry:	.quad 0
 tramp_cr3:	.long 0
 tramp_efer:	.long 0
-tramp_cr0:	.long 0
 tramp_far:	.long trampoline_64 - trampoline	/* smp.c adds the page's address */
 		.word 0x08
 tramp_gdtr:	.word 15
 		.long tramp_gdt - trampoline	/* here too */
-tramp_end:
-	/* For smp.c: how long it is, and where the arguments are in it. */
-	.balign 4
-trampoline_size:
-	.long tramp_end - trampoline
-trampoline_args:
-	.long tramp_args - trampoline
+trampoline_end:
 
 	.section .note.GNU-stack, "", @progbits

@@ -5,9 +5,7 @@
 
 #include "lib/types.h"
 
-#define SEL_CODE 0x08
-#define SEL_DATA 0x10
-#define SEL_TSS  0x18
+enum { TRAP_NMI = 2, TRAP_DF = 8, TRAP_PF = 14, TRAP_MC = 18, VECTOR_FIRST = 0x20 };
 
 struct trap_frame {
 	u64 r15, r14, r13, r12, r11, r10, r9, r8, bp, di, si, dx, cx, bx, ax;
@@ -18,14 +16,11 @@ struct pcpu;
 struct vcpu;
 
 /*
- * Boot processor, first thing (under UEFI: once the firmware is done): static GDT, IDT, GS; exceptions print and stop
+ * Boot processor, first thing (under UEFI: once the firmware is done): GDT, IDT, GS; exceptions print and stop
  * from here on. Its caller must never return: the stack protector's guard changes.
  */
 void traps_init_boot(void);
-/*
- * Full set for a pCPU: queues, GDT, TSS, and from hostmap_stack its own stack (if it has none yet) and those of NMI,
- * #DF and #MC. 0 or -ENOMEM; may be repeated.
- */
+/* Full set for a pCPU: queues, and stacks from hostmap_stack if it has none yet. 0 or -ENOMEM; may be repeated. */
 int traps_init_pcpu(struct pcpu *p);
 void traps_load_pcpu(struct pcpu *p); /* on the pCPU itself */
 /*
@@ -34,15 +29,8 @@ void traps_load_pcpu(struct pcpu *p); /* on the pCPU itself */
  */
 void traps_set_handler(u8 vector, void (*fn)(void));
 
-/* Accesses that survive #GP: 0 or -EFAULT. Through an exception table. */
-int rdmsr_safe(u32 msr, u64 *val);
-int wrmsr_safe(u32 msr, u64 val);
-int xsetbv_safe(u32 n, u64 val);
-
 /* The function containing addr and the offset in it, from the symbol table in the image; "?" if none. */
 const char *symbol_find(u64 addr, u64 *offset);
-/* Logs the calls that led to rip; reads only memory of known stacks, and a bounded number of frames. */
-void backtrace(u64 rip, u64 rbp);
 /* If set: logs what is known about the vCPU that the pCPU was running, as part of a panic's report. */
 extern void (*panic_vcpu_hook)(struct vcpu *);
 /* The report on an exception of our own. */

@@ -51,7 +51,7 @@ int hvm_init(void)
 	hvm_host.xcr0_mask = cpu_features.xcr0_mask;
 	hvm_host.xsave_size = cpu_features.xsave_size;
 	hvm_host.phys_bits = cpu_features.phys_bits;
-	hvm_host.amd = cpu_features.vendor == VENDOR_AMD || cpu_has(FEAT_SVM);
+	hvm_host.amd = cpu_has(FEAT_SVM);
 	if (!cpu_has(FEAT_SVM)) {
 		log(cpu_has(FEAT_VMX)
 			    ? "hvm: this CPU has VMX (Intel), which this version does not use: an AMD CPU is needed\n"

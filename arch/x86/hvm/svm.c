@@ -15,7 +15,6 @@
 
 #include "arch/x86/cpu/features.h"
 #include "arch/x86/cpu/pcpu.h"
-#include "arch/x86/cpu/traps.h"
 #include "arch/x86/hvm/exit.h"
 #include "lib/errno.h"
 #include "lib/port.h"
@@ -101,13 +100,11 @@ static int maps_init(void)
 static int svm_cpu_on(void)
 {
 	struct svm_cpu *c = &cpus[port_cpu()];
-	u64 vm_cr = 0;
+	u64 vm_cr = rdmsr(MSR_VM_CR);
 
-	if (rdmsr_safe(MSR_VM_CR, &vm_cr) == 0 && (vm_cr & VM_CR_SVMDIS) && !(vm_cr & VM_CR_LOCK)) {
-		wrmsr_safe(MSR_VM_CR, vm_cr & ~VM_CR_SVMDIS);
-		rdmsr_safe(MSR_VM_CR, &vm_cr);
-	}
-	if (vm_cr & VM_CR_SVMDIS) {
+	if ((vm_cr & VM_CR_SVMDIS) && !(vm_cr & VM_CR_LOCK))
+		wrmsr(MSR_VM_CR, vm_cr & ~VM_CR_SVMDIS);
+	if (rdmsr(MSR_VM_CR) & VM_CR_SVMDIS) {
 		log("hvm: SVM is switched off by the firmware: enable SVM (AMD-V) in the firmware's set-up\n");
 		return -ENODEV;
 	}
