@@ -414,7 +414,7 @@ static enum outcome raise(struct vcpu *v, const struct emul_fault *f)
 
 enum outcome emulate(struct vcpu *v)
 {
-	struct emul_fault f;
+	struct emul_fault f = {0};
 	struct insn in;
 
 	switch (fetch_and_decode(v, &in, &f)) {

@@ -17,15 +17,18 @@
 #define UNKNOWN_LOGGED    8
 
 /*
- * Constants that kernels read without asking CPUID, or on all processors of a vendor, and that are read-only, ignore
- * what is written, or are not there although kernels try them.
+ * What is read from the backend; and constants that kernels read without asking CPUID, or on all processors of a
+ * vendor, and that are read-only, ignore what is written, or are not there although kernels try them.
  */
-enum row_kind { READ_ONLY, IGNORED, ABSENT };
+enum row_kind { STATE, READ_ONLY, IGNORED, ABSENT };
 static const struct row {
 	u32 msr;
 	u8 kind;
-	u64 val;
+	u64 val; /* or enum vreg */
 } rows[] = {
+	{MSR_TSC, STATE, REG_TSC},
+	{MSR_EFER, STATE, REG_EFER},
+	{MSR_PAT, STATE, REG_PAT},
 	{0x17, READ_ONLY, 0},                  /* PLATFORM_ID */
 	{0x3a, READ_ONLY, 1},                  /* FEATURE_CONTROL: locked, no VMX */
 	{0x8b, IGNORED, BIT(32)},              /* microcode revision (Intel: upper half) */
@@ -122,26 +125,13 @@ int guest_rdmsr(struct vcpu *v, u32 msr, u64 *val)
 	row = find_row(msr);
 	mtrr = mtrr_index(msr);
 	if (row) {
-		*val = row->val;
+		*val = row->kind == STATE ? hvm->get(v, (enum vreg)row->val) : row->val;
 		return row->kind == ABSENT ? -EINVAL : 0;
 	}
-	if (mtrr < MTRRS) {
-		*val = v->mtrr[mtrr];
-		return 0;
-	}
-	switch (msr) {
-	case MSR_TSC:
-		*val = hvm->get(v, REG_TSC);
-		return 0;
-	case MSR_EFER:
-		*val = hvm->get(v, REG_EFER);
-		return 0;
-	case MSR_PAT:
-		*val = hvm->get(v, REG_PAT);
-		return 0;
-	default:
+	if (mtrr == MTRRS)
 		return unknown(v, msr, "read");
-	}
+	*val = v->mtrr[mtrr];
+	return 0;
 }
 
 /* Memory types: 0, 1, 4, 5, 6, and 7 (UC-) only in the PAT. */
@@ -195,10 +185,6 @@ int guest_wrmsr(struct vcpu *v, u32 msr, u64 val)
 		return msr == MSR_TSC_DEADLINE ? write_deadline(v, val) : lapic_wrmsr(&v->lapic, msr, val);
 	row = find_row(msr);
 	mtrr = mtrr_index(msr);
-	if (row)
-		return row->kind == IGNORED ? 0 : -EINVAL;
-	if (mtrr < MTRRS)
-		return write_mtrr(v, mtrr, val);
 	switch (msr) {
 	case MSR_TSC:
 		hvm->set(v, REG_TSC_OFFSET, hvm->get(v, REG_TSC_OFFSET) + val - hvm->get(v, REG_TSC));
@@ -210,7 +196,8 @@ int guest_wrmsr(struct vcpu *v, u32 msr, u64 val)
 			return -EINVAL;
 		hvm->set(v, REG_PAT, val);
 		return 0;
-	default:
-		return unknown(v, msr, "write");
 	}
+	if (row)
+		return row->kind == IGNORED ? 0 : -EINVAL;
+	return mtrr < MTRRS ? write_mtrr(v, mtrr, val) : unknown(v, msr, "write");
 }

@@ -52,39 +52,35 @@ void vcpu_kick(struct vcpu *v)
 }
 
 /* Whoever ends the vm may still be in here when its vCPUs have left; the last of them waits for the 2. */
-static void end(struct vm *vm, enum end_reason why, const char *fmt, va_list ap)
+void vm_end(struct vm *vm, enum end_reason why, const char *fmt, ...)
 {
 	u32 none = 0;
+	va_list ap;
 
 	if (!atomic_cas(&vm->ending, &none, 1))
 		return;
 	vm->end_reason = (u8)why;
+	va_start(ap, fmt);
 	vformat(vm->end_detail, sizeof(vm->end_detail), fmt, ap);
+	va_end(ap);
 	for (unsigned i = 0; i < vm->vcpus; i++)
 		if (vm->vcpu[i])
 			vcpu_kick(vm->vcpu[i]);
 	atomic_store(&vm->ending, 2);
 }
 
-void vm_end(struct vm *vm, enum end_reason why, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	end(vm, why, fmt, ap);
-	va_end(ap);
-}
-
 enum outcome vcpu_crash(struct vcpu *v, const char *fmt, ...)
 {
+	char why[sizeof(v->vm->end_detail)];
 	va_list ap;
 
-	if (!atomic_load(&v->vm->ending)) {
-		vcpu_dump(v);
-		va_start(ap, fmt);
-		end(v->vm, END_CRASH, fmt, ap);
-		va_end(ap);
-	}
+	if (atomic_load(&v->vm->ending))
+		return OUT_STOP;
+	vcpu_dump(v);
+	va_start(ap, fmt);
+	vformat(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	vm_end(v->vm, END_CRASH, "%s", why);
 	return OUT_STOP;
 }
 
@@ -96,23 +92,20 @@ _Static_assert(ARRAY_SIZE(exit_names) == EXIT_KINDS, "each kind has a name");
 
 void vm_report_exits(struct vm *vm)
 {
-	u64 total = 0, kind[EXIT_KINDS] = {0};
-	char line[240];
-	size_t len;
+	u64 total = 0;
+	char text[200] = "";
+	size_t len = 0;
 
-	for (unsigned i = 0; i < vm->vcpus; i++) {
-		struct vcpu *v = vm->vcpu[i];
+	for (unsigned k = 0; k < EXIT_KINDS; k++) {
+		u64 n = 0;
 
-		for (unsigned k = 0; v && k < EXIT_KINDS; k++) {
-			kind[k] += v->exits[k];
-			total += v->exits[k];
-		}
+		for (unsigned i = 0; i < vm->vcpus; i++)
+			n += vm->vcpu[i] ? vm->vcpu[i]->exits[k] : 0;
+		total += n;
+		if (n && len < sizeof(text))
+			len += format(text + len, sizeof(text) - len, " %s=%lu", exit_names[k], n);
 	}
-	len = format(line, sizeof(line), "@exits guest=%s total=%lu", vm->name, total);
-	for (unsigned k = 0; k < EXIT_KINDS && len < sizeof(line); k++)
-		if (kind[k])
-			len += format(line + len, sizeof(line) - len, " %s=%lu", exit_names[k], kind[k]);
-	log("%s\n", line);
+	log("@exits guest=%s total=%lu%s\n", vm->name, total, text);
 }
 
 static void dump_regs(struct vcpu *v)
