@@ -206,8 +206,9 @@ static int build_vcpus(struct guest *g)
 	struct vm *vm = &g->vm;
 	struct lapic *lapic[MAX_VCPUS];
 	struct timerq *queue[MAX_VCPUS];
-	int err = -ENOMEM;
+	int err;
 
+	ASSERT(c->vcpus);
 	vm->vcpu = heap_alloc(c->vcpus * sizeof(*vm->vcpu));
 	if (!vm->vcpu)
 		return fail(g, -ENOMEM, "no memory for %u vCPUs", c->vcpus);

@@ -4,8 +4,8 @@
  *
  *     NEW --guest_start--> RUNNING --vm_end, last vCPU stopped--> ENDED --poll--> restarted, or gone
  *
- * The list and each guest's state are under LOCK_GUESTS; building and tearing down happens on the boot pCPU, from
- * guests_poll.
+ * The list is made before any guest runs. Building and tearing down happens on the boot pCPU only, from guests_poll;
+ * a guest's state is an atomic that its last vCPU sets to ENDED.
  */
 #ifndef GUEST_GUEST_H
 #define GUEST_GUEST_H

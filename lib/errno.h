@@ -7,16 +7,13 @@ enum {
 	EPERM = 1,
 	ENOENT = 2,
 	EIO = 5,
-	E2BIG = 7,
 	EAGAIN = 11,
 	ENOMEM = 12,
 	EFAULT = 14,
-	EBUSY = 16,
 	EEXIST = 17,
 	ENODEV = 19,
 	EINVAL = 22,
 	ENOSPC = 28,
-	ERANGE = 34,
 	ENOSYS = 38,
 };
 

@@ -11,10 +11,8 @@
 
 enum lock_rank {
 	LOCK_NONE,
-	LOCK_GUESTS,  /* guest/: the list of guests and their life-cycle state */
 	LOCK_P2M,     /* p2m/: one guest's P2M, its slots and counts: one writer */
 	LOCK_DEVICES, /* devices/: one guest's device models except local APICs */
-	LOCK_LAPIC,   /* devices/lapic: one vCPU's timer and pending state */
 	LOCK_TIMERS,  /* sched/timer: one pCPU's timer queue */
 	LOCK_RUNQ,    /* sched/: one pCPU's run queue */
 	LOCK_HOSTMAP, /* mm/hostmap: the hypervisor's own table */

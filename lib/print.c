@@ -14,7 +14,7 @@ struct out {
 struct spec {
 	bool left, zero, alt, precise;
 	int width, precision;
-	char length; /* 0, 'h', 'H' (hh), 'l', 'L' (ll, z) */
+	bool wide; /* l, ll, z */
 };
 
 static void put(struct out *o, char c)
@@ -40,14 +40,14 @@ static void put_field(struct out *o, const struct spec *s, const char *text, int
 		pad(o, ' ', s->width - len);
 }
 
-static void put_number(struct out *o, const struct spec *s, u64 v, unsigned base, bool negative, bool upper)
+static void put_number(struct out *o, const struct spec *s, u64 v, unsigned base, bool negative)
 {
 	char digits[24];
 	int n = 0;
 
 	do {
 		unsigned d = (unsigned)(v % base);
-		digits[n++] = (char)(d < 10 ? '0' + d : (upper ? 'A' : 'a') + d - 10);
+		digits[n++] = (char)(d < 10 ? '0' + d : 'a' + d - 10);
 		v /= base;
 	} while (v);
 
@@ -61,7 +61,7 @@ static void put_number(struct out *o, const struct spec *s, u64 v, unsigned base
 		put(o, '-');
 	else if (prefix) {
 		put(o, '0');
-		put(o, upper ? 'X' : 'x');
+		put(o, 'x');
 	}
 	pad(o, '0', zeros);
 	while (n)
@@ -98,44 +98,28 @@ static const char *parse_spec(const char *f, struct spec *s, va_list *ap)
 		for (; *f >= '0' && *f <= '9'; f++)
 			s->precision = s->precision * 10 + *f - '0';
 	}
-	for (; *f == 'h' || *f == 'l' || *f == 'z'; f++)
-		s->length = *f == 'h' ? (s->length == 'h' ? 'H' : 'h') : s->length == 'l' || *f == 'z' ? 'L' : 'l';
+	for (; *f == 'l' || *f == 'z'; f++)
+		s->wide = true;
 	return f;
-}
-
-static s64 signed_arg(const struct spec *s, va_list *ap)
-{
-	s64 v = s->length == 'l' || s->length == 'L' ? va_arg(*ap, s64) : va_arg(*ap, int);
-
-	return s->length == 'H' ? (s8)v : s->length == 'h' ? (s16)v : v;
-}
-
-static u64 unsigned_arg(const struct spec *s, va_list *ap)
-{
-	u64 v = s->length == 'l' || s->length == 'L' ? va_arg(*ap, u64) : va_arg(*ap, unsigned);
-
-	return s->length == 'H' ? (u8)v : s->length == 'h' ? (u16)v : v;
 }
 
 static void put_conversion(struct out *o, char conv, struct spec *s, va_list *ap)
 {
 	switch (conv) {
-	case 'd':
-	case 'i': {
-		s64 v = signed_arg(s, ap);
-		put_number(o, s, v < 0 ? 0 - (u64)v : (u64)v, 10, v < 0, false);
+	case 'd': {
+		s64 v = s->wide ? va_arg(*ap, s64) : va_arg(*ap, int);
+		put_number(o, s, v < 0 ? 0 - (u64)v : (u64)v, 10, v < 0);
 		break;
 	}
 	case 'u':
-		put_number(o, s, unsigned_arg(s, ap), 10, false, false);
+	case 'x': {
+		u64 v = s->wide ? va_arg(*ap, u64) : va_arg(*ap, unsigned);
+		put_number(o, s, v, conv == 'u' ? 10 : 16, false);
 		break;
-	case 'x':
-	case 'X':
-		put_number(o, s, unsigned_arg(s, ap), 16, false, conv == 'X');
-		break;
+	}
 	case 'p':
 		s->alt = true;
-		put_number(o, s, (u64)va_arg(*ap, void *), 16, false, false);
+		put_number(o, s, (u64)va_arg(*ap, void *), 16, false);
 		break;
 	case 'c': {
 		char c = (char)va_arg(*ap, int);

@@ -74,5 +74,3 @@ int strncmp(const char *a, const char *b, size_t n)
 			return (u8)*a - (u8)*b;
 	return 0;
 }
-
-int strcmp(const char *a, const char *b) { return strncmp(a, b, ~(size_t)0); }

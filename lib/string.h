@@ -12,17 +12,6 @@ int memcmp(const void *a, const void *b, size_t n);
 void *memchr(const void *s, int c, size_t n);
 size_t strlen(const char *s);
 size_t strnlen(const char *s, size_t max);
-int strcmp(const char *a, const char *b);
 int strncmp(const char *a, const char *b, size_t n);
-
-/* Copies at most size - 1 characters of src and always terminates; returns whether all of it fitted. */
-static inline bool str_copy(char *dst, const char *src, size_t size)
-{
-	size_t len = strnlen(src, size - 1);
-
-	memcpy(dst, src, len);
-	dst[len] = 0;
-	return !src[len];
-}
 
 #endif

@@ -48,7 +48,6 @@ static inline gfn_t gpa_to_gfn(gpa_t a) { return GFN(a >> PAGE_SHIFT); }
 static inline hpa_t mfn_to_hpa(mfn_t m) { return m.n << PAGE_SHIFT; }
 static inline mfn_t hpa_to_mfn(hpa_t a) { return MFN(a >> PAGE_SHIFT); }
 static inline bool mfn_eq(mfn_t a, mfn_t b) { return a.n == b.n; }
-static inline bool gfn_eq(gfn_t a, gfn_t b) { return a.n == b.n; }
 
 #define ARRAY_SIZE(a)                 (sizeof(a) / sizeof((a)[0]))
 #define container_of(p, type, member) ((type *)((char *)(p)-offsetof(type, member)))
