@@ -141,18 +141,23 @@ static void cut_to_word(char *s)
 	*to = 0;
 }
 
+/* An empty file is a module too, and its name will tell which; GRUB says of it that it lies from 0 to 0. */
 static void add_module(struct bootinfo *b, u64 start, u64 end, const struct window *w, u64 name)
 {
-	if (end <= start || b->modules == BOOT_MODULES) {
+	struct boot_module *m = &b->module[b->modules];
+
+	if (end < start || b->modules == BOOT_MODULES) {
 		b->dropped++;
 		return;
 	}
-	struct boot_module *m = &b->module[b->modules++];
-
 	m->start = start;
 	m->len = end - start;
 	copy(w, name, m->name, sizeof(m->name) - 1);
 	cut_to_word(m->name);
+	if (m->len || m->name[0])
+		b->modules++;
+	else
+		b->dropped++;
 }
 
 /* A memory map's entry: address, length, type; the same in both versions. */

@@ -270,6 +270,25 @@ static void mb1_module_count_may_lie(void **state)
 	assert_string_equal(b.module[0].name, "xxx");
 }
 
+/* An empty file was dropped as impossible, and then told as one that is not there. */
+static void mb1_module_may_be_empty(void **state)
+{
+	mb1_base();
+	put32(MB1, 1 << 3 | 1 << 6);
+	put32(MB1 + 20, 2);
+	put32(MB1 + 24, 0xc000);
+	put32(0xc000, 0x400000);
+	put32(0xc004, 0x400000);
+	put32(0xc008, 0xd000);
+	strcpy((char *)ram + 0xd000, "empty");
+	put32(0xc018, 0xd010);
+	strcpy((char *)ram + 0xd010, "empty too");
+	assert_null(bootinfo_parse(MULTIBOOT1_MAGIC, MB1, read_ram, &b));
+	assert_int_equal(b.modules, 2);
+	assert_int_equal(b.dropped, 0);
+	assert_int_equal(bootinfo_module(&b, "empty", 5)->len, 0);
+}
+
 /* --- multiboot 2 */
 
 static void tag(u32 type, const void *body, u32 len)
@@ -467,6 +486,7 @@ int main(void)
 		cmocka_unit_test_setup(mb1_ebda_is_kept, reset),
 		cmocka_unit_test_setup(mb1_damage_is_refused, reset),
 		cmocka_unit_test_setup(mb1_module_count_may_lie, reset),
+		cmocka_unit_test_setup(mb1_module_may_be_empty, reset),
 		cmocka_unit_test_setup(mb2_full, reset),
 		cmocka_unit_test_setup(mb2_uefi_has_no_map_yet, reset),
 		cmocka_unit_test_setup(efi_map, reset),
