@@ -51,12 +51,14 @@ def named_files(conf):
     done = subprocess.run([os.path.join(BUILD, "host", "config"), conf], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ImageError(done.stderr.strip())
-    names = re.findall(r"^(?:kernel|initrd) *= (.+)$", done.stdout, re.M)
+    names, folded = re.findall(r"^(?:kernel|initrd) *= (.+)$", done.stdout, re.M), {}
     for name in names:
         if re.search(r'[\\:*?"<>|]', name):
             raise ImageError("%s: '%s' has a character that FAT does not allow" % (conf, name))
-        if name.lower() in ("cleave", "guests.conf"):
+        if name.split("/")[0].lower() in ("cleave", "guests.conf"):
             raise ImageError("%s: a guest's file cannot be named '%s': Cleave's own is" % (conf, name))
+        if folded.setdefault(name.lower(), name) != name:
+            raise ImageError("%s: '%s' and '%s' are one name on FAT" % (conf, folded[name.lower()], name))
     return list(dict.fromkeys(names))
 
 

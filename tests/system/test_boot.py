@@ -4,8 +4,9 @@ import secrets
 import subprocess
 
 import pytest
-from conftest import TOP, guest, tiny
+from conftest import TOP, guest, put_file, tiny
 
+import image
 import initramfs
 
 WAYS = {
@@ -81,3 +82,13 @@ def test_names_with_blanks(boot):
     m = boot(conf, {"my kernels/tiny one": tiny(), "a b/c d": b"data"}, via="disk")
     m.wait_off()
     assert m.report("guest")["failed"] == "0"
+
+
+@pytest.mark.parametrize("kernel,data,why", [("cleave/k", "data", "Cleave's own"), ("Guests.conf", "data", "Cleave's own"),
+                                             ("sub/k", "sub/K", "one name on FAT"), ("a:b", "data", "FAT does not allow")])
+def test_names_that_an_image_cannot_hold(tmp_path, kernel, data, why):
+    put_file(str(tmp_path), kernel, b"kernel")
+    put_file(str(tmp_path), data, b"data")
+    put_file(str(tmp_path), "my.conf", guest(kernel=kernel, initrd=data).encode())
+    with pytest.raises(image.ImageError, match=why):
+        image.make(str(tmp_path / "my.conf"), str(tmp_path / "out.img"))
