@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A Linux program without libc: prints the TSC, as the first thing that init does (see tests/bench). */
+/* A Linux program without libc: prints the TSC, as the first thing that init does (see tools/bench.py). */
 
 static long syscall3(long n, long a, long b, long c)
 {
