@@ -3,18 +3,7 @@
 #ifndef LIB_ERRNO_H
 #define LIB_ERRNO_H
 
-enum {
-	EPERM = 1,
-	ENOENT = 2,
-	EIO = 5,
-	EAGAIN = 11,
-	ENOMEM = 12,
-	EFAULT = 14,
-	EEXIST = 17,
-	ENODEV = 19,
-	EINVAL = 22,
-	ENOSPC = 28,
-	ENOSYS = 38,
-};
+enum { EPERM = 1, ENOENT = 2, EIO = 5, EAGAIN = 11, ENOMEM = 12, EFAULT = 14 };
+enum { EEXIST = 17, ENODEV = 19, EINVAL = 22, ENOSPC = 28, ENOSYS = 38 };
 
 #endif

@@ -9,11 +9,6 @@ struct list {
 	struct list *next, *prev;
 };
 
-#define LIST_INIT(l)       \
-	{                  \
-		&(l), &(l) \
-	}
-
 static inline void list_init(struct list *l) { l->next = l->prev = l; }
 static inline bool list_empty(const struct list *l) { return l->next == l; }
 
@@ -34,8 +29,7 @@ static inline void list_remove(struct list *n)
 	list_init(n);
 }
 
-#define list_entry(l, type, member) container_of(l, type, member)
-#define list_first(l, type, member) list_entry((l)->next, type, member)
+#define list_first(l, type, member) container_of((l)->next, type, member)
 #define list_for_each(pos, head, member)                                               \
 	for (pos = list_first(head, __typeof__(*pos), member); &pos->member != (head); \
 	     pos = list_first(&pos->member, __typeof__(*pos), member))

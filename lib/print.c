@@ -51,18 +51,15 @@ static void put_number(struct out *o, const struct spec *s, u64 v, unsigned base
 		v /= base;
 	} while (v);
 
-	int prefix = negative ? 1 : s->alt && base == 16 ? 2 : 0;
+	const char *sign = negative ? "-" : s->alt && base == 16 ? "0x" : "";
+	int prefix = (int)strlen(sign);
 	int zeros = s->precise ? s->precision - n : s->zero && !s->left ? s->width - n - prefix : 0;
 	int total = n + prefix + MAX(zeros, 0);
 
 	if (!s->left)
 		pad(o, ' ', s->width - total);
-	if (negative)
-		put(o, '-');
-	else if (prefix) {
-		put(o, '0');
-		put(o, 'x');
-	}
+	while (*sign)
+		put(o, *sign++);
 	pad(o, '0', zeros);
 	while (n)
 		put(o, digits[--n]);
@@ -73,15 +70,10 @@ static void put_number(struct out *o, const struct spec *s, u64 v, unsigned base
 static const char *parse_spec(const char *f, struct spec *s, va_list *ap)
 {
 	*s = (struct spec){0};
-	for (;; f++) {
-		if (*f == '-')
-			s->left = true;
-		else if (*f == '0')
-			s->zero = true;
-		else if (*f == '#')
-			s->alt = true;
-		else
-			break;
+	for (; *f == '-' || *f == '0' || *f == '#'; f++) {
+		s->left |= *f == '-';
+		s->zero |= *f == '0';
+		s->alt |= *f == '#';
 	}
 	if (*f == '*') {
 		s->width = va_arg(*ap, int);

@@ -11,8 +11,6 @@ typedef uint8_t u8;
 typedef uint16_t u16;
 typedef uint32_t u32;
 typedef uint64_t u64;
-typedef int8_t s8;
-typedef int16_t s16;
 typedef int32_t s32;
 typedef int64_t s64;
 
@@ -37,11 +35,7 @@ typedef struct {
 #define PAGE_SIZE  4096ul
 #define PAGE_MASK  (~(PAGE_SIZE - 1))
 
-enum {
-	ORDER_4K = 0,
-	ORDER_2M = 9,
-	ORDER_1G = 18,
-};
+enum { ORDER_4K = 0, ORDER_2M = 9, ORDER_1G = 18 };
 
 static inline gpa_t gfn_to_gpa(gfn_t g) { return g.n << PAGE_SHIFT; }
 static inline gfn_t gpa_to_gfn(gpa_t a) { return GFN(a >> PAGE_SHIFT); }

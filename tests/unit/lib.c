@@ -94,12 +94,13 @@ static void foreign_drop_is_caught(void **state)
 
 static void lists_and_bits(void **state)
 {
-	struct list head = LIST_INIT(head), a, b;
+	struct list head, a, b;
 	unsigned n = 0;
 	struct holder {
 		struct list l;
 	} * h;
 
+	list_init(&head);
 	list_insert(&head, &a);
 	list_insert(&head, &b);
 	assert_ptr_equal(head.next, &a);
