@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* How interrupt messages find local APICs. Runs on the sender's pCPU and touches of a receiver only what is atomic. */
-#include "devices/lapic.h"
 #include "devices/lapic_regs.h"
 #include "devices/platform.h"
 #include "lib/bits.h"

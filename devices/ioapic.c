@@ -15,14 +15,10 @@ static bool is_level(u64 e) { return (e & REDIR_LEVEL) && delivery(e) <= APIC_LO
 
 static bool send(struct platform *p, u64 e)
 {
-	struct apic_msg m = {
-		.dest = (u32)(e >> 56),
-		.vector = (u8)e,
-		.delivery = delivery(e),
-		.logical = e & REDIR_LOGICAL,
-		.level = is_level(e),
-	};
+	struct apic_msg m = {.vector = (u8)e, .delivery = delivery(e), .level = is_level(e)};
 
+	m.logical = e & REDIR_LOGICAL;
+	m.dest = (u32)(e >> 56);
 	if (!m.logical && m.dest == 0xff)
 		m.dest = APIC_BROADCAST;
 	return lapic_send(p, NULL, &m);

@@ -6,9 +6,8 @@
  *                                                                                             |
  *                                           IOAPIC's remote IRR <--platform_eoi, if level-----+
  */
-#include "devices/lapic.h"
-
 #include "devices/lapic_regs.h"
+
 #include "devices/platform.h"
 #include "lib/bits.h"
 #include "lib/errno.h"
@@ -90,14 +89,10 @@ static void eoi(struct lapic *l)
 
 static void send_ipi(struct lapic *l, u32 lo, u32 hi)
 {
-	struct apic_msg m = {
-		.dest = in_x2apic(l) ? hi : hi >> 24,
-		.vector = (u8)lo,
-		.delivery = (lo >> 8) & 7,
-		.logical = lo & ICR_LOGICAL,
-		.shorthand = (lo >> 18) & 3,
-	};
+	struct apic_msg m = {.vector = (u8)lo, .delivery = (lo >> 8) & 7, .shorthand = (lo >> 18) & 3};
 
+	m.logical = lo & ICR_LOGICAL;
+	m.dest = in_x2apic(l) ? hi : hi >> 24;
 	if (!in_x2apic(l) && m.dest == 0xff && !m.logical)
 		m.dest = APIC_BROADCAST;
 	if (m.delivery == APIC_INIT && (lo & (ICR_LEVEL | ICR_ASSERT)) == ICR_LEVEL)

@@ -15,7 +15,6 @@
 #define DEVICES_LAPIC_H
 
 #include "devices/bus.h"
-#include "lib/types.h"
 #include "sched/timer.h"
 
 #define LAPIC_DEFAULT_BASE 0xfee00000ul

@@ -92,13 +92,6 @@ static void write_count(struct platform *p, unsigned n, u8 val)
 		arm(p, 0);
 }
 
-static void latch(struct pit_channel *c)
-{
-	if (!c->latched)
-		c->latch = current_count(c);
-	c->latched = true;
-}
-
 static void write_control(struct platform *p, u8 val)
 {
 	unsigned n = val >> 6, access = val >> 4 & 3, mode = val >> 1 & 7;
@@ -107,7 +100,9 @@ static void write_control(struct platform *p, u8 val)
 	if (n == CONTROL)
 		return;
 	if (access == ACCESS_LATCH) {
-		latch(c);
+		if (!c->latched)
+			c->latch = current_count(c);
+		c->latched = true;
 		return;
 	}
 	*c = (struct pit_channel){.access = (u8)access, .gate = c->gate, .reload = c->reload};

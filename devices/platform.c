@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "devices/platform.h"
-
 #include "devices/chips.h"
+
 #include "lib/assert.h"
 #include "lib/bits.h"
 #include "lib/string.h"

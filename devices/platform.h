@@ -13,7 +13,6 @@
 #include "devices/bus.h"
 #include "devices/lapic.h"
 #include "lib/lock.h"
-#include "lib/types.h"
 #include "sched/timer.h"
 
 #define MAX_VCPUS 64 /* of one guest */

@@ -13,7 +13,6 @@
 
 #include "lib/list.h"
 #include "lib/lock.h"
-#include "lib/types.h"
 
 #define SCHED_SLICE_NS   10000000ul /* 10 ms */
 #define SCHED_WEIGHT     256        /* the default; what vtime is measured at */

@@ -11,7 +11,6 @@
 
 #include "lib/list.h"
 #include "lib/lock.h"
-#include "lib/types.h"
 
 #define TIMER_NEVER (~0ul)
 
