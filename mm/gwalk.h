@@ -8,13 +8,8 @@
 
 #include "lib/types.h"
 
-enum {
-	PF_PRESENT = 1u << 0, /* the error code's bits, Intel SDM vol. 3, 4.7 */
-	PF_WRITE = 1u << 1,
-	PF_USER = 1u << 2,
-	PF_RSVD = 1u << 3,
-	PF_FETCH = 1u << 4,
-};
+/* The error code's bits, Intel SDM vol. 3, 4.7. */
+enum { PF_PRESENT = 0x1, PF_WRITE = 0x2, PF_USER = 0x4, PF_RSVD = 0x8, PF_FETCH = 0x10 };
 
 /* What decides the meaning of the guest's tables. */
 struct gwalk_mode {
@@ -34,10 +29,10 @@ struct gwalk_result {
 };
 
 struct gwalk_ops {
-	/* Reads or atomically ORs into an 8- or 4-byte table entry at gpa; false if no RAM is there. */
+	/* Reads an 8- or 4-byte table entry at gpa; false if no RAM is there. */
 	bool (*read)(void *ctx, gpa_t gpa, u64 *val, unsigned size);
-	bool (*set_bits)(void *ctx, gpa_t gpa, u64 old, u64 bits,
-			 unsigned size); /* false: changed meanwhile, walk again */
+	/* Atomically ORs into one that still is old; false if it has changed meanwhile: walk again. */
+	bool (*set_bits)(void *ctx, gpa_t gpa, u64 old, u64 bits, unsigned size);
 };
 
 /*

@@ -4,7 +4,6 @@
  */
 #include "mm/hostmap.h"
 
-#include "lib/bits.h"
 #include "lib/errno.h"
 #include "lib/lock.h"
 #include "lib/port.h"

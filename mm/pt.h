@@ -18,7 +18,6 @@
 #define MM_PT_H
 
 #include "lib/bits.h"
-#include "lib/types.h"
 
 enum {
 	PT_R = 1u << 0, /* none of R, W, X: not present */

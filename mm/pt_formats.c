@@ -16,26 +16,11 @@
 #define TYPE_SHIFT 52
 #define TYPE_MASK  BITS(55, 52)
 
-enum {
-	LONG_P = 1u << 0,
-	LONG_W = 1u << 1,
-	LONG_U = 1u << 2,
-	LONG_PWT = 1u << 3,
-	LONG_PCD = 1u << 4,
-	LONG_A = 1u << 5,
-	LONG_D = 1u << 6,
-	LONG_G = 1u << 8,
-};
+enum { LONG_P = 0x1, LONG_W = 0x2, LONG_U = 0x4, LONG_PWT = 0x8, LONG_PCD = 0x10 };
+enum { LONG_A = 0x20, LONG_D = 0x40, LONG_G = 0x100 };
 #define LONG_NX BIT(63)
 
-enum {
-	EPT_R = 1u << 0,
-	EPT_W = 1u << 1,
-	EPT_X = 1u << 2,
-	EPT_IPAT = 1u << 6,
-	EPT_A = 1u << 8,
-	EPT_D = 1u << 9,
-};
+enum { EPT_R = 0x1, EPT_W = 0x2, EPT_X = 0x4, EPT_IPAT = 0x40, EPT_A = 0x100, EPT_D = 0x200 };
 #define EPT_CACHE_SHIFT 3
 #define EPT_CACHE_MASK  BITS(5, 3)
 

@@ -37,8 +37,7 @@ static int with_page(struct p2m *p, gpa_t gpa, size_t len, u32 types, page_fn fn
 static int with_pages(struct p2m *p, gpa_t gpa, size_t len, u32 types, page_fn fn, char *buf)
 {
 	for (size_t step; len; gpa += step, buf += step, len -= step) {
-		size_t rest = PAGE_SIZE - (gpa & ~PAGE_MASK);
-		step = MIN(len, rest);
+		step = MIN(len, PAGE_SIZE - (gpa & ~PAGE_MASK));
 		int err = with_page(p, gpa, step, types, fn, buf);
 		if (err)
 			return err;

@@ -111,8 +111,7 @@ static u32 overlaid(const struct p2m *p, const struct p2m_slot *s, u64 gfn, u64 
 
 	for (u64 step; gfn < end; gfn += step) {
 		struct p2m_entry e = p2m_entry_at(p, GFN(gfn));
-		u64 rest = p2m_rest(e, GFN(gfn)), left = end - gfn;
-		step = MIN(rest, left);
+		step = MIN(p2m_rest(e, GFN(gfn)), end - gfn);
 		frames += p2m_overlays(s, e.type) ? (u32)step : 0;
 	}
 	return frames;
@@ -134,10 +133,9 @@ static void audit_stats(struct audit *a)
 {
 	const struct pt *pt = &a->p->pt;
 
-	for (unsigned i = 0; i < ARRAY_SIZE(a->leaves); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(a->leaves); i++)
 		if (a->leaves[i] != pt->leaves[i])
 			bad(a, i, "the statistics of entries by size are wrong (for the size with this number)");
-	}
 	if (a->tables != pt->tables || pt->spare != PT_DEBT_END)
 		bad(a, 0, "the statistics of tables are wrong, or spare tables are left");
 }

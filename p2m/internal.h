@@ -3,7 +3,6 @@
 #ifndef P2M_INTERNAL_H
 #define P2M_INTERNAL_H
 
-#include "lib/bits.h"
 #include "lib/port.h"
 #include "mm/frames.h"
 #include "p2m/p2m.h"

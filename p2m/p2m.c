@@ -13,12 +13,11 @@
  * The flush and what may be freed after it are the debt, which is settled without the lock: whoever takes the lock in
  * between and relies on a permission being gone flushes for itself (the engine sees to that).
  */
-#include "p2m/p2m.h"
+#include "p2m/internal.h"
 
 #include "lib/errno.h"
 #include "lib/string.h"
 #include "mm/heap.h"
-#include "p2m/internal.h"
 
 static void flush(struct pt *pt, const struct pt_debt *debt)
 {
@@ -87,10 +86,9 @@ bool p2m_is_empty(const struct p2m *p, gfn_t gfn, u64 n)
 
 const struct p2m_slot *p2m_slot_at(const struct p2m *p, gfn_t gfn, u64 n)
 {
-	for (const struct p2m_slot *s = p->slot; s < p->slot + p->nslots; s++) {
+	for (const struct p2m_slot *s = p->slot; s < p->slot + p->nslots; s++)
 		if (gfn.n < s->first.n + s->frames && s->first.n < gfn.n + n)
 			return s;
-	}
 	return NULL;
 }
 
@@ -115,8 +113,7 @@ static void count(const struct p2m_slot *s, u64 gfn, u64 n, bool add)
 	for (unsigned order = ORDER_2M; order <= ORDER_1G; order += 9) {
 		for (u64 at = gfn, step; at < gfn + n; at += step) {
 			u32 *forbid = p2m_forbid(s, GFN(at), order);
-			u64 rest = BIT(order) - (at & (BIT(order) - 1)), left = gfn + n - at;
-			step = MIN(rest, left);
+			step = MIN(BIT(order) - (at & (BIT(order) - 1)), gfn + n - at);
 			atomic_store_relaxed(forbid, add ? *forbid + (u32)step : *forbid - (u32)step);
 		}
 	}
@@ -148,22 +145,20 @@ static u64 large_frames(const struct p2m_slot *s, unsigned order)
 	return ((s->first.n + s->frames - 1) >> order) - (s->first.n >> order) + 1;
 }
 
-static void free_counts(struct p2m_slot *s)
+/* Both arrays are one allocation. */
+static size_t counts_size(const struct p2m_slot *s)
 {
-	heap_free(s->forbid_2m, large_frames(s, ORDER_2M) * sizeof(u32));
-	heap_free(s->forbid_1g, large_frames(s, ORDER_1G) * sizeof(u32));
+	return (large_frames(s, ORDER_2M) + large_frames(s, ORDER_1G)) * sizeof(u32);
 }
 
 static int alloc_counts(struct p2m_slot *s)
 {
 	u64 end = s->first.n + s->frames;
 
-	s->forbid_2m = heap_alloc(large_frames(s, ORDER_2M) * sizeof(u32));
-	s->forbid_1g = heap_alloc(large_frames(s, ORDER_1G) * sizeof(u32));
-	if (!s->forbid_2m || !s->forbid_1g) {
-		free_counts(s);
+	s->forbid_2m = heap_alloc(counts_size(s));
+	if (!s->forbid_2m)
 		return -ENOMEM;
-	}
+	s->forbid_1g = s->forbid_2m + large_frames(s, ORDER_2M);
 	for (unsigned order = ORDER_2M; order <= ORDER_1G; order += 9) {
 		gfn_t first = GFN(ROUND_DOWN(s->first.n, BIT(order))), last = GFN(ROUND_DOWN(end - 1, BIT(order)));
 		*p2m_forbid(s, first, order) = p2m_outside(s, first, order);
@@ -200,8 +195,7 @@ static void account(const struct p2m *p, gfn_t gfn, u64 n, bool add, struct pt_d
 {
 	for (u64 end = gfn.n + n, step; gfn.n < end; gfn.n += step) {
 		struct p2m_entry e = p2m_entry_at(p, gfn);
-		u64 rest = p2m_rest(e, gfn), left = end - gfn.n;
-		step = MIN(rest, left);
+		step = MIN(p2m_rest(e, gfn), end - gfn.n);
 		count_overlay(p, gfn, step, e.type, add);
 		if (!(P2M_MASK(e.type) & P2M_OWNED))
 			continue;
@@ -311,10 +305,8 @@ int p2m_remove(struct p2m *p, gfn_t gfn, unsigned order) { return set(p, gfn, MF
 
 int p2m_init(struct p2m *p, const struct pt_format *fmt, u16 owner, unsigned max_order, unsigned width)
 {
-	unsigned most = PAGE_SHIFT + 4 * 9;
-
 	*p = (struct p2m){.lock = LOCK_INIT(LOCK_P2M), .owner = owner, .max_order = max_order};
-	p->width = MIN(width, most);
+	p->width = MIN(width, PAGE_SHIFT + 4 * 9u);
 	return pt_init(&p->pt, fmt, &ops, owner, max_order);
 }
 
@@ -323,6 +315,6 @@ void p2m_free(struct p2m *p)
 	port_flush_root(mfn_to_hpa(p->pt.root), atomic_load(&p->pcpus));
 	frames_free_all(p->owner);
 	for (unsigned i = 0; i < p->nslots; i++)
-		free_counts(&p->slot[i]);
+		heap_free(p->slot[i].forbid_2m, counts_size(&p->slot[i]));
 	p->nslots = 0;
 }

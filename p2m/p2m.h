@@ -13,7 +13,6 @@
 #define P2M_P2M_H
 
 #include "lib/lock.h"
-#include "lib/types.h"
 #include "mm/pt.h"
 
 enum p2m_type {
