@@ -141,7 +141,7 @@ static int add_memory(struct guest *g, struct memmap *map)
 static int build_memory(struct guest *g, struct memmap *map)
 {
 	const struct guest_config *c = g->config;
-	unsigned width = MIN(cpu_features.phys_bits, 48);
+	unsigned width = MIN(cpu_features.phys_bits, 48), largest = cpu_has(FEAT_GB_PAGES) ? ORDER_1G : ORDER_2M;
 	struct frames_stats free;
 	int err;
 
@@ -153,7 +153,7 @@ static int build_memory(struct guest *g, struct memmap *map)
 	if (map->high_end > 1ul << width)
 		return fail(g, -EINVAL, "memory = %luM does not fit into this CPU's %u address bits", c->memory / MB,
 			    width);
-	err = p2m_init(&g->vm.p2m, hvm->format, (u16)(OWNER_GUEST + g->vm.id), c->max_order, width);
+	err = p2m_init(&g->vm.p2m, hvm->format, (u16)(OWNER_GUEST + g->vm.id), MIN(c->max_order, largest), width);
 	if (!err)
 		err = add_memory(g, map);
 	if (err)

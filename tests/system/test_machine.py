@@ -44,6 +44,15 @@ def test_a_processor_with_few_features(boot):
     assert m.report("guest")["failed"] == "0"
 
 
+def test_large_pages_as_the_processor_has_them(boot):
+    """A 1 GB entry on a processor without such pages is a reserved bit: the guest would fault there for ever."""
+    m = boot(guest(cmdline="test=memory-size memory=2560M", memory="2560M"), {"tiny": tiny()}, memory="4G",
+             cpu="max,-pdpe1gb")
+    m.wait_off()
+    assert all(p["1g"] == "0" for p in m.reports("p2m"))
+    assert m.report("guest")["failed"] == "0"
+
+
 def test_the_config_names_the_console(boot, vmlinuz, initrd):
     """COM2 as the only console, output and input; the guest's own COM1 is there."""
     conf = "[host]\nconsole = com2\n" + guest(kernel="vmlinuz", initrd="initrd", memory="256M",
