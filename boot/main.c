@@ -328,12 +328,7 @@ static void poll(void)
 
 /* --- The list. */
 
-static NORETURN void run_other_pcpu(void)
-{
-	if (hvm)
-		hvm_cpu_on();
-	hvm_loop();
-}
+static int prepare_pcpu(void) { return hvm ? hvm_cpu_on() : 0; }
 
 static NORETURN void run_boot_pcpu(void)
 {
@@ -372,7 +367,7 @@ NORETURN void boot_main(u32 magic, hpa_t info, hpa_t load_base)
 	}
 	cpu_sti();
 	int no_hvm = hvm_init();
-	unsigned online = smp_start(&acpi, run_other_pcpu);
+	unsigned online = smp_start(&acpi, prepare_pcpu, hvm_loop);
 
 	log("@boot version=%s firmware=%s cpu=%s modes=%s pcpus=%u ram=%luM\n", CLEAVE_VERSION,
 	    bootinfo.firmware == FIRMWARE_UEFI ? "uefi" : "bios", cpu_features.vendor_id, no_hvm ? "none" : hvm->paging,

@@ -42,6 +42,7 @@ struct PACKED tramp_args {
 
 extern const u8 trampoline[], trampoline_args[], trampoline_end[];
 
+static int (*ap_prepare)(void);
 static NORETURN void (*ap_entry)(void);
 static u32 stopper;  /* pCPU + 1 that has stopped the others; atomic */
 static u64 sync_tsc; /* 0: the starting pCPU asks for the boot processor's TSC; else the answer; atomic */
@@ -83,6 +84,8 @@ static NORETURN void ap_main(struct pcpu *p)
 	apic_init_this();
 	sync_measure(p);
 	time_init_this();
+	if (ap_prepare() < 0)
+		cpu_stop(); /* until it is given up: nobody may count on it */
 	atomic_store(&p->online, true);
 	cpu_sti();
 	ap_entry();
@@ -265,11 +268,12 @@ void smp_stop_others(void)
 			cpu_pause();
 }
 
-unsigned smp_start(const struct acpi *a, NORETURN void (*entry)(void))
+unsigned smp_start(const struct acpi *a, int (*prepare)(void), NORETURN void (*entry)(void))
 {
 	mfn_t code, table;
 
 	traps_set_handler(VEC_FLUSH, flush_serve);
+	ap_prepare = prepare;
 	ap_entry = entry;
 	if (frames_alloc(ORDER_4K, OWNER_HOST, FRAMES_LOW, &code) == 0) {
 		if (frames_alloc(ORDER_4K, OWNER_HOST, FRAMES_LOW | FRAMES_ZERO, &table) == 0) {
