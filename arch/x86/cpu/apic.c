@@ -13,18 +13,12 @@
 #include "lib/port.h"
 #include "mm/hostmap.h"
 
-#define APIC_BASE_X2   BIT(10)
-#define APIC_BASE_EN   BIT(11)
-#define SPURIOUS_EN    BIT(8)
-#define ICR_PENDING    BIT(12)
-#define ICR_ASSERT     BIT(14)
-#define ICR_SPINS      1000000u
-#define IOAPIC_VERSION 1u
-#define IOAPIC_ENTRY   0x10u /* two registers an input */
-#define IOAPIC_MASKED  BIT(16)
-#define IOAPIC_LEVEL   BIT(15)
-#define IOAPIC_LOW     BIT(13)
+#define ICR_SPINS 1000000u
 
+enum { APIC_BASE_X2 = BIT(10), APIC_BASE_EN = BIT(11), SPURIOUS_EN = BIT(8) };
+enum { ICR_PENDING = BIT(12), ICR_ASSERT = BIT(14) };
+enum { IOAPIC_VERSION = 1, IOAPIC_ENTRY = 0x10 /* two registers an input */ };
+enum { IOAPIC_LOW = BIT(13), IOAPIC_LEVEL = BIT(15), IOAPIC_MASKED = BIT(16) };
 enum { PIC_MASTER_MASK = 0x21, PIC_SLAVE_MASK = 0xa1 };
 
 /* Set by apic_init on the boot processor, read-only afterwards. */

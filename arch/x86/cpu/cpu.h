@@ -97,37 +97,23 @@ static inline void cpu_pause(void) { asm_volatile("pause" ::: "memory"); }
  */
 static inline void cpu_fence(void) { asm_volatile("mfence; lfence" ::: "memory"); }
 
-#define RFLAGS_IF      BIT(9)
-#define CR0_PE         BIT(0)
-#define CR0_MP         BIT(1)
-#define CR0_EM         BIT(2)
-#define CR0_TS         BIT(3)
-#define CR0_ET         BIT(4)
-#define CR0_NE         BIT(5)
-#define CR0_WP         BIT(16)
-#define CR0_AM         BIT(18)
-#define CR0_NW         BIT(29)
-#define CR0_CD         BIT(30)
-#define CR0_PG         BIT(31)
-#define CR4_PSE        BIT(4)
-#define CR4_PAE        BIT(5)
-#define CR4_MCE        BIT(6)
-#define CR4_PGE        BIT(7)
-#define CR4_OSFXSR     BIT(9)
-#define CR4_OSXMMEXCPT BIT(10)
-#define CR4_UMIP       BIT(11)
-#define CR4_LA57       BIT(12)
-#define CR4_VMXE       BIT(13)
-#define CR4_FSGSBASE   BIT(16)
-#define CR4_PCIDE      BIT(17)
-#define CR4_OSXSAVE    BIT(18)
-#define CR4_SMEP       BIT(20)
-#define CR4_SMAP       BIT(21)
-#define EFER_SCE       BIT(0)
-#define EFER_LME       BIT(8)
-#define EFER_LMA       BIT(10)
-#define EFER_NX        BIT(11)
-#define EFER_SVME      BIT(12)
+#define RFLAGS_IF BIT(9)
+#define CR0_PE    BIT(0)
+#define CR0_MP    BIT(1)
+#define CR0_EM    BIT(2)
+#define CR0_TS    BIT(3)
+#define CR0_ET    BIT(4)
+#define CR0_NE    BIT(5)
+#define CR0_WP    BIT(16)
+#define CR0_AM    BIT(18)
+#define CR0_NW    BIT(29)
+#define CR0_CD    BIT(30)
+#define CR0_PG    BIT(31)
+
+enum { CR4_PSE = BIT(4), CR4_PAE = BIT(5), CR4_MCE = BIT(6), CR4_PGE = BIT(7), CR4_OSFXSR = BIT(9) };
+enum { CR4_OSXMMEXCPT = BIT(10), CR4_UMIP = BIT(11), CR4_LA57 = BIT(12), CR4_VMXE = BIT(13), CR4_FSGSBASE = BIT(16) };
+enum { CR4_PCIDE = BIT(17), CR4_OSXSAVE = BIT(18), CR4_SMEP = BIT(20), CR4_SMAP = BIT(21) };
+enum { EFER_SCE = BIT(0), EFER_LME = BIT(8), EFER_LMA = BIT(10), EFER_NX = BIT(11), EFER_SVME = BIT(12) };
 
 #define MSR_APIC_BASE    0x1bu
 #define MSR_TSC_DEADLINE 0x6e0u

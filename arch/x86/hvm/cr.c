@@ -87,10 +87,7 @@ int guest_write_cr(struct vcpu *v, unsigned n, u64 val)
 	}
 }
 
-#define XCR0_X87    BIT(0)
-#define XCR0_SSE    BIT(1)
-#define XCR0_AVX    BIT(2)
-#define XCR0_AVX512 BITS(7, 5)
+enum { XCR0_X87 = BIT(0), XCR0_SSE = BIT(1), XCR0_AVX = BIT(2), XCR0_AVX512 = BITS(7, 5) };
 
 int guest_xsetbv(struct vcpu *v, u32 n, u64 val)
 {

@@ -15,9 +15,8 @@
 #include "lib/errno.h"
 #include "lib/string.h"
 
-#define SEG_TYPE_CODE  0x8
-#define SEG_TYPE_DOWN  0x4 /* data: expands down */
-#define SEG_TYPE_WRITE 0x2 /* data: writable; code: readable */
+/* DOWN: data that expands down. WRITE: data is writable, code is readable. */
+enum { SEG_TYPE_WRITE = 2, SEG_TYPE_DOWN = 4, SEG_TYPE_CODE = 8 };
 
 /* --- Translation. */
 
@@ -342,20 +341,9 @@ static enum emul_result op_system(void *ctx, const struct insn *in, struct gregs
 
 static void op_xmm(void *v, unsigned n, void *val, bool write) { hvm_host.xmm(n, val, write); }
 
-static const struct emul_ops emu_ops = {
-	.read = op_access,
-	.write = op_write,
-	.cmpxchg = op_cmpxchg,
-	.in = op_in,
-	.out = op_out,
-	.read_cr = op_read_cr,
-	.write_cr = op_write_cr,
-	.get_sel = op_get_sel,
-	.load_seg = op_load_seg,
-	.cpl = op_cpl,
-	.system = op_system,
-	.xmm = op_xmm,
-};
+/* In the order of struct emul_ops; each has a type of its own. */
+static const struct emul_ops emu_ops = {op_access,   op_write,   op_cmpxchg,  op_in,  op_out,    op_read_cr,
+					op_write_cr, op_get_sel, op_load_seg, op_cpl, op_system, op_xmm};
 
 /* --- The instruction. */
 

@@ -13,11 +13,7 @@
 /* Exception vectors. */
 enum { VEC_DB = 1, VEC_UD = 6, VEC_DF = 8, VEC_SS = 12, VEC_GP = 13, VEC_PF = 14, VEC_AC = 17, VEC_MC = 18 };
 
-#define RFLAGS_FIXED 0x2u
-#define RFLAGS_TF    0x100u
-#define RFLAGS_IOPL  0x3000u
-#define RFLAGS_RF    0x10000u
-#define RFLAGS_VM    0x20000u
+enum { RFLAGS_FIXED = 2, RFLAGS_TF = 0x100, RFLAGS_IOPL = 0x3000, RFLAGS_RF = 0x10000, RFLAGS_VM = 0x20000 };
 
 /* The machine as the guest's CPUID and MSRs derive from it. Set once at boot, before the first guest. */
 struct hvm_host {

@@ -43,15 +43,11 @@ static void xmm(unsigned n, void *val, bool write)
 
 int hvm_init(void)
 {
+	const struct cpu_features *f = &cpu_features;
 	int err;
 
-	hvm_host.cpuid = host_cpuid;
-	hvm_host.xsetbv = xsetbv;
-	hvm_host.xmm = xmm;
-	hvm_host.xcr0_mask = cpu_features.xcr0_mask;
-	hvm_host.xsave_size = cpu_features.xsave_size;
-	hvm_host.phys_bits = cpu_features.phys_bits;
-	hvm_host.amd = cpu_has(FEAT_SVM);
+	hvm_host = (struct hvm_host){host_cpuid,   xsetbv,           xmm, f->xcr0_mask, f->xsave_size,
+				     f->phys_bits, cpu_has(FEAT_SVM)};
 	if (!cpu_has(FEAT_SVM)) {
 		log(cpu_has(FEAT_VMX)
 			    ? "hvm: this CPU has VMX (Intel), which this version does not use: an AMD CPU is needed\n"

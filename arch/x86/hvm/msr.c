@@ -61,15 +61,13 @@ static const struct row *find_row(u32 msr)
 /* Where in vcpu.mtrr an MSR is; MTRRS if it is none. */
 static unsigned mtrr_index(u32 msr)
 {
-	static const struct {
-		u32 msr;
-		u8 n, at;
-	} ranges[] = {
+	/* The first MSR, how many follow each other, where the first is. */
+	static const u32 ranges[][3] = {
 		{0x200, 16, 0}, {0x250, 1, 16}, {0x258, 2, 17}, {0x268, 8, 19}, {MSR_MTRR_DEF_TYPE, 1, MTRR_DEFAULT}};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(ranges); i++)
-		if (msr - ranges[i].msr < ranges[i].n)
-			return ranges[i].at + msr - ranges[i].msr;
+		if (msr - ranges[i][0] < ranges[i][1])
+			return ranges[i][2] + msr - ranges[i][0];
 	return MTRRS;
 }
 

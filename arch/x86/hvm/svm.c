@@ -142,19 +142,10 @@ static void svm_vcpu_free(struct vcpu *v) { heap_free(v->arch, sizeof(struct svm
 
 /* --- Guest state. */
 
+/* In the order of enum vreg. */
 #define AT(field) offsetof(struct vmcb, field)
-static const u16 places[VREGS] = {
-	[REG_CR0] = AT(cr0),
-	[REG_CR2] = AT(cr2),
-	[REG_CR3] = AT(cr3),
-	[REG_CR4] = AT(cr4),
-	[REG_EFER] = AT(efer),
-	[REG_DR6] = AT(dr6),
-	[REG_DR7] = AT(dr7),
-	[REG_PAT] = AT(pat),
-	[REG_INT_SHADOW] = AT(int_shadow),
-	[REG_TSC_OFFSET] = AT(tsc_offset),
-};
+static const u16 places[VREGS] = {AT(cr0), AT(cr2), AT(cr3), AT(cr4),        AT(efer),
+				  AT(dr6), AT(dr7), AT(pat), AT(int_shadow), AT(tsc_offset)};
 
 static u64 *field(struct vcpu *v, enum vreg r) { return (u64 *)((char *)v->arch + places[r]); }
 
@@ -164,7 +155,7 @@ static u64 svm_get(struct vcpu *v, enum vreg r)
 		return rdtsc() + vmcb_of(v)->tsc_offset;
 	if (r == REG_INT_SHADOW)
 		return vmcb_of(v)->int_shadow & SHADOW;
-	return *field(v, r) & (r == REG_EFER ? ~EFER_SVME : ~0ul);
+	return *field(v, r) & ~(u64)(r == REG_EFER ? EFER_SVME : 0);
 }
 
 static void svm_set(struct vcpu *v, enum vreg r, u64 val) { *field(v, r) = val | (r == REG_EFER ? EFER_SVME : 0); }

@@ -67,22 +67,14 @@ enum { SVM_VMRUN = 0x80, SVM_VMMCALL, SVM_VMLOAD, SVM_VMSAVE, SVM_STGI, SVM_CLGI
 enum { SVM_MWAIT = 0x8b, SVM_XSETBV = 0x8d, SVM_RDPRU, SVM_CODES, SVM_NPF = 0x400 };
 #define SVM_EXIT_INVALID 0xffffffffu /* compared with the low half: not all implementations extend the sign */
 
-#define CR8_WRITE        BIT(16 + 8)
-#define VINTR_TPR        0xfu
-#define VINTR_IRQ        BIT(8)
-#define VINTR_PRIO       BITS(19, 16)
-#define VINTR_IGNORE_TPR BIT(20)
-#define VINTR_MASKING    BIT(24) /* the guest's IF and CR8 are not the host's */
-#define SHADOW           BIT(0)
-#define TLB_FLUSH_ALL    1
-#define IO_IN            BIT(0)
-#define IO_STRING        BIT(2)
-#define IO_SIZE(info)    ((info) >> 4 & 7)
-#define NPF_WRITE        BIT(1)
-#define NPF_FETCH        BIT(4)
-#define NPF_WALK         BIT(33)
-#define VM_CR_LOCK       BIT(3)
-#define VM_CR_SVMDIS     BIT(4)
+#define CR8_WRITE     BIT(16 + 8)
+#define IO_SIZE(info) ((info) >> 4 & 7)
+#define NPF_WALK      BIT(33)
+
+/* MASKING: the guest's IF and CR8 are not the host's. */
+enum { VINTR_TPR = 0xf, VINTR_IRQ = BIT(8), VINTR_PRIO = BITS(19, 16), VINTR_IGNORE_TPR = BIT(20) };
+enum { VINTR_MASKING = BIT(24), SHADOW = BIT(0), TLB_FLUSH_ALL = 1, IO_IN = BIT(0), IO_STRING = BIT(2) };
+enum { NPF_WRITE = BIT(1), NPF_FETCH = BIT(4), VM_CR_LOCK = BIT(3), VM_CR_SVMDIS = BIT(4) };
 
 /*
  * Enters the guest whose VMCB is at physical address vmcb, with regs; returns at its exit. To be called with GIF

@@ -10,18 +10,12 @@
 const struct hvm_ops *hvm;
 struct hvm_host hvm_host;
 
-#define CODE_REAL  0x9b
-#define DATA_REAL  0x93
-#define LDTR_RESET 0x82
-#define TR_RESET   0x8b
+enum { LDTR_RESET = 0x82, TR_RESET = 0x8b, DATA_REAL = 0x93, CODE_REAL = 0x9b };
 
 void vcpu_reset(struct vcpu *v)
 {
-	static const u64 regs[] = {[REG_CR0] = CR0_CD | CR0_NW | CR0_ET,
-				   [REG_DR6] = 0xffff0ff0,
-				   [REG_DR7] = 0x400,
-				   [REG_PAT] = 0x0007040600070406ull,
-				   [REG_INT_SHADOW] = 0};
+	/* From REG_CR0 to REG_PAT; there is no shadow. */
+	static const u64 regs[] = {CR0_CD | CR0_NW | CR0_ET, 0, 0, 0, 0, 0xffff0ff0, 0x400, 0x0007040600070406, 0};
 	u32 id[4];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(regs); i++)
@@ -84,7 +78,7 @@ enum outcome vcpu_crash(struct vcpu *v, const char *fmt, ...)
 	return OUT_STOP;
 }
 
-/* In the order of enum exit_kind. */
+/* In the order of EXIT_*. */
 static const char *const exit_names[] = {"other",  "intr",  "window", "cpuid",     "hlt",    "io",
 					 "rdmsr",  "wrmsr", "cr",     "npf",       "mmio",   "exception",
 					 "xsetbv", "invd",  "rdpmc",  "vendor-op", "triple", "error"};

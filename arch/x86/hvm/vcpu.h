@@ -58,36 +58,27 @@ struct segment {
 	u32 limit;
 	u16 sel, attr;
 };
-#define SEG_ATTR_S      0x010
+enum { SEG_ATTR_S = 0x10, SEG_ATTR_P = 0x80, SEG_ATTR_L = 0x200, SEG_ATTR_DB = 0x400 };
 #define SEG_ATTR_DPL(a) ((a) >> 5 & 3)
-#define SEG_ATTR_P      0x080
-#define SEG_ATTR_L      0x200
-#define SEG_ATTR_DB     0x400
 
-enum exit_kind {
-	EXIT_OTHER,
-	EXIT_INTERRUPT, /* host interrupt or NMI: already handled by the time the dispatcher sees it */
-	EXIT_WINDOW,    /* the guest can take an interrupt, or soon an NMI, now (it was asked for) */
-	EXIT_CPUID,
-	EXIT_HLT,
-	EXIT_IO,
-	EXIT_MSR_READ,
-	EXIT_MSR_WRITE,
-	EXIT_CR,        /* access to a control register: emulated */
-	EXIT_NPF,       /* nested page fault / EPT violation */
-	EXIT_MMIO,      /* EPT misconfiguration or reserved-bit fault: the MMIO fast path */
-	EXIT_EXCEPTION, /* an intercepted exception (vector in .vector) */
-	EXIT_XSETBV,
-	EXIT_INVD, /* WBINVD too */
-	EXIT_RDPMC,
-	EXIT_VENDOR_OP, /* VMRUN, VMXON, VMCALL, SKINIT, ...: #UD in the guest */
-	EXIT_TRIPLE,    /* shutdown */
-	EXIT_ERROR,     /* the hardware refused the guest's state */
-	EXIT_KINDS,
-};
+/*
+ * INTERRUPT  of the host, or an NMI: already handled by the time the dispatcher sees it
+ * WINDOW     the guest can take an interrupt, or soon an NMI, now (it was asked for)
+ * CR         access to a control register: emulated
+ * NPF        nested page fault, EPT violation
+ * MMIO       EPT misconfiguration or reserved-bit fault: the MMIO fast path
+ * EXCEPTION  an intercepted exception (vector in .vector)
+ * INVD       WBINVD too
+ * VENDOR_OP  VMRUN, VMXON, VMCALL, SKINIT, ...: #UD in the guest
+ * TRIPLE     shutdown
+ * ERROR      the hardware refused the guest's state
+ */
+enum { EXIT_OTHER, EXIT_INTERRUPT, EXIT_WINDOW, EXIT_CPUID, EXIT_HLT, EXIT_IO, EXIT_MSR_READ, EXIT_MSR_WRITE, EXIT_CR };
+enum { EXIT_NPF = EXIT_CR + 1, EXIT_MMIO, EXIT_EXCEPTION, EXIT_XSETBV, EXIT_INVD, EXIT_RDPMC, EXIT_VENDOR_OP };
+enum { EXIT_TRIPLE = EXIT_VENDOR_OP + 1, EXIT_ERROR, EXIT_KINDS };
 
 struct vm_exit {
-	u8 kind;      /* enum exit_kind */
+	u8 kind;      /* EXIT_* */
 	u8 insn_len;  /* of the instruction that caused it; 0: not known, decode */
 	u8 vector;    /* exceptions */
 	u8 access;    /* EXIT_NPF: P2M_READ | P2M_WRITE | P2M_EXEC */
