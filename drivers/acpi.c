@@ -11,13 +11,10 @@
 
 struct rsdp {
 	char signature[8];
-	u8 checksum;
-	char oem[6];
-	u8 revision;
-	u32 rsdt;
-	u32 length; /* from here on with revision 2 only */
+	u8 not_read[7], revision;
+	u32 rsdt, length; /* length and what follows with revision 2 only */
 	u64 xsdt;
-	u8 checksum2, reserved[3];
+	u8 checksum, reserved[3];
 } PACKED;
 
 #define RSDP1_SIZE offsetof(struct rsdp, length)
@@ -25,16 +22,8 @@ struct rsdp {
 struct header {
 	char signature[4];
 	u32 length;
-	u8 revision, checksum;
-	char oem[6], oem_table[8];
-	u32 oem_revision, creator, creator_revision;
+	u8 not_read[28];
 } PACKED;
-
-/* The RSDT or XSDT: a header and then addresses of tables. */
-struct root {
-	const struct header *h;
-	unsigned entry_size;
-};
 
 static bool sum_is_zero(const void *p, u64 len)
 {
@@ -79,16 +68,15 @@ static const struct rsdp *find_rsdp(const struct acpi_source *from, acpi_map_fn 
 	return r;
 }
 
-static struct root find_root(const struct acpi_source *from, acpi_map_fn map)
+/* The XSDT or RSDT: a header and then addresses of tables; NULL without one. */
+static const struct header *find_root(const struct acpi_source *from, acpi_map_fn map)
 {
 	const struct rsdp *r = find_rsdp(from, map);
-	struct root root = {NULL, 8};
+	const struct header *root = NULL;
 
 	if (r && r->revision >= 2 && r->length == sizeof(*r) && sum_is_zero(r, sizeof(*r)))
-		root.h = table_at(r->xsdt, "XSDT", map);
-	if (r && !root.h)
-		root = (struct root){table_at(r->rsdt, "RSDT", map), 4};
-	return root;
+		root = table_at(r->xsdt, "XSDT", map);
+	return r && !root ? table_at(r->rsdt, "RSDT", map) : root;
 }
 
 /* A field at the offset that its table has in the specification; 0 beyond the end: older editions are shorter. */
@@ -102,10 +90,12 @@ static u64 field(const struct header *h, u64 offset, unsigned size)
 }
 
 /* The nth sound table with the signature, or NULL. */
-static const struct header *find_table(const struct root *root, const char *signature, unsigned nth, acpi_map_fn map)
+static const struct header *find_table(const struct header *root, const char *signature, unsigned nth, acpi_map_fn map)
 {
-	for (u64 at = sizeof(*root->h); at + root->entry_size <= root->h->length; at += root->entry_size) {
-		const struct header *h = table_at(field(root->h, at, root->entry_size), signature, map);
+	unsigned size = root->signature[0] == 'X' ? 8 : 4;
+
+	for (u64 at = sizeof(*root); at + size <= root->length; at += size) {
+		const struct header *h = table_at(field(root, at, size), signature, map);
 
 		if (h && !nth--)
 			return h;
@@ -113,15 +103,13 @@ static const struct header *find_table(const struct root *root, const char *sign
 	return NULL;
 }
 
-/* The address in the generic address structure (5.2.3.2) at offset if it is in that space and below the limit, or 0. */
-static u64 gas(const struct header *h, u64 offset, u8 space, u64 limit)
+/* The port that the generic address structure (5.2.3.2) at offset names, or 0. */
+static u16 gas_port(const struct header *h, u64 offset)
 {
 	u64 addr = field(h, offset + 4, 8);
 
-	return field(h, offset, 1) == space && addr < limit ? addr : 0;
+	return field(h, offset, 1) == 1 && addr < 0x10000 ? (u16)addr : 0;
 }
-
-static u16 gas_port(const struct header *h, u64 offset) { return (u16)gas(h, offset, 1, 0x10000); }
 
 static void add_cpu(struct acpi *out, u32 apic_id, u32 flags)
 {
@@ -232,25 +220,21 @@ void acpi_read(const struct acpi_source *from, acpi_map_fn map, struct acpi *out
 	for (unsigned i = 0; i < ARRAY_SIZE(out->isa); i++)
 		out->isa[i].gsi = i;
 
-	const struct root root = find_root(from, map);
+	const struct header *h, *root = find_root(from, map);
 
-	out->present = root.h;
-	if (!root.h)
+	out->present = root;
+	if (!root)
 		return;
-
-	const struct header *h = find_table(&root, "APIC", 0, map);
-
+	h = find_table(root, "APIC", 0, map);
 	if (h)
 		read_madt(h, out);
-	h = find_table(&root, "FACP", 0, map);
+	h = find_table(root, "FACP", 0, map);
 	if (h) {
 		h = table_at(read_fadt(h, out), "DSDT", map);
 		out->have_s5 = h && scan_for_s5(h, out);
 	}
-	for (unsigned i = 0; !out->have_s5 && (h = find_table(&root, "SSDT", i, map)); i++)
+	for (unsigned i = 0; !out->have_s5 && (h = find_table(root, "SSDT", i, map)); i++)
 		out->have_s5 = scan_for_s5(h, out);
-	h = find_table(&root, "SPCR", 0, map);
+	h = find_table(root, "SPCR", 0, map);
 	out->spcr_port = h ? gas_port(h, 40) : 0;
-	h = find_table(&root, "HPET", 0, map);
-	out->hpet = h ? gas(h, 40, 0, ~0ul) : 0;
 }

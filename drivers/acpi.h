@@ -29,7 +29,6 @@ struct acpi {
 	u16 pm1_cnt[2], smi_cmd, reset_port;
 	u8 acpi_enable, reset_value;
 	u16 spcr_port; /* of the console that is named */
-	hpa_t hpet;    /* or 0 */
 };
 
 /* What is known of the RSDP, the root of all tables. */
