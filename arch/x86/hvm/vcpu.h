@@ -20,11 +20,8 @@ struct pcpu;
 struct vm;
 struct vcpu;
 
-enum outcome {
-	OUT_RESUME, /* enter again */
-	OUT_BLOCK,  /* wait for an event */
-	OUT_STOP,   /* the vm has ended (vm_end was called) */
-};
+/* Enter again; wait for an event; the vm has ended (vm_end was called). */
+enum outcome { OUT_RESUME, OUT_BLOCK, OUT_STOP };
 
 /*
  * Guest state beside the general registers, as far as the dispatcher needs it: what the guest sees (shadow values where
