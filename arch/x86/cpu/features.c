@@ -47,6 +47,10 @@ void features_probe(void)
 	struct cpuid_regs at = last < 2 ? (struct cpuid_regs){0, 576, 0, 0} : cpuid(0xd, last);
 
 	f->xsave_size = at.a + at.b;
+	if (f->xsave_size > PAGE_SIZE) { /* more than a vCPU has room for: emulators get it wrong */
+		f->xcr0_mask &= 3;
+		f->xsave_size = 576;
+	}
 }
 
 void features_report(void)
