@@ -303,11 +303,6 @@ int pt_map(struct pt *pt, u64 va, u64 len, struct pt_entry e, struct pt_debt *de
 	return run((struct change){.pt = pt, .op = empty ? UNMAP : MAP, .va = va, .e = e}, len, debt);
 }
 
-int pt_unmap(struct pt *pt, u64 va, u64 len, struct pt_debt *debt)
-{
-	return pt_map(pt, va, len, (struct pt_entry){0}, debt);
-}
-
 int pt_protect(struct pt *pt, u64 va, u64 len, unsigned prot, struct pt_debt *debt)
 {
 	ASSERT(prot & PT_RWX); /* a page without any would be not present, and its address lost */

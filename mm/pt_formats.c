@@ -18,7 +18,8 @@
 
 enum { LONG_P = 0x1, LONG_W = 0x2, LONG_U = 0x4, LONG_PWT = 0x8, LONG_PCD = 0x10 };
 enum { LONG_A = 0x20, LONG_D = 0x40, LONG_G = 0x100 };
-#define LONG_NX BIT(63)
+#define LONG_NX    BIT(63)
+#define LONG_TABLE (LONG_P | LONG_W | LONG_U | LONG_A)
 
 enum { EPT_R = 0x1, EPT_W = 0x2, EPT_X = 0x4, EPT_IPAT = 0x40, EPT_A = 0x100, EPT_D = 0x200 };
 #define EPT_CACHE_SHIFT 3
@@ -85,22 +86,6 @@ static struct pt_entry ept_decode(u64 raw, unsigned level)
 	return e;
 }
 
-const struct pt_format pt_format_long = {
-	.name = "long",
-	.present = LONG_P,
-	.table = LONG_P | LONG_W | LONG_U | LONG_A,
-	.accessed = LONG_A,
-	.dirty = LONG_D,
-	.encode = long_encode,
-	.decode = long_decode,
-};
-
-const struct pt_format pt_format_ept = {
-	.name = "ept",
-	.present = EPT_R | EPT_W | EPT_X,
-	.table = EPT_R | EPT_W | EPT_X | EPT_A,
-	.accessed = EPT_A,
-	.dirty = EPT_D,
-	.encode = ept_encode,
-	.decode = ept_decode,
-};
+/* Bits of present entries, of entries that point to tables, accessed, dirty; the functions. */
+const struct pt_format pt_format_long = {"long", LONG_P, LONG_TABLE, LONG_A, LONG_D, long_encode, long_decode};
+const struct pt_format pt_format_ept = {"ept", PT_RWX, PT_RWX | EPT_A, EPT_A, EPT_D, ept_encode, ept_decode};

@@ -172,7 +172,7 @@ static int do_unmap(u64 va, u64 len, struct pt_debt *debt)
 		if (probe[i] >= va && probe[i] < va + len)
 			after[i] = (struct page){0};
 	}
-	return pt_unmap(&pt, va, len, debt);
+	return pt_map(&pt, va, len, (struct pt_entry){0}, debt);
 }
 
 static int do_protect(u64 va, u64 len, struct pt_debt *debt)

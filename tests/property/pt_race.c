@@ -145,7 +145,7 @@ static void first_write(unsigned round)
 
 	hold_cpu();
 	check_dirtied();
-	int err = pt_unmap(&pt, 0, 2 * MB, &debt);
+	int err = pt_map(&pt, 0, 2 * MB, (struct pt_entry){0}, &debt);
 	pt_settle(&pt, &debt);
 	map_all();
 	err |= protect ? pt_split(&pt, 0, 0, &debt) : 0;

@@ -118,7 +118,7 @@ static int teardown(void **state)
 	(void)state;
 	host_fail_alloc(0);
 	on_watch = NULL;
-	assert_int_equal(pt_unmap(&pt, 0, BIT(48), &debt), 0);
+	assert_int_equal(pt_map(&pt, 0, BIT(48), (struct pt_entry){0}, &debt), 0);
 	pt_settle(&pt, &debt);
 	assert_int_equal(pt.tables, 1);
 	for (unsigned i = 0; i < 3; i++)
@@ -282,7 +282,7 @@ static void xsa_246_a_split_without_memory_changes_nothing(void **state)
 		host_fail_alloc(nth);
 		assert_int_equal(pt_split(&pt, 0, 0, &debt), -ENOMEM);
 		assert_int_equal(pt_map(&pt, 4 * KB, 4 * KB, at(ram, GB), &debt), -ENOMEM);
-		assert_int_equal(pt_unmap(&pt, 4 * KB, 4 * KB, &debt), -ENOMEM);
+		assert_int_equal(pt_map(&pt, 4 * KB, 4 * KB, (struct pt_entry){0}, &debt), -ENOMEM);
 		assert_int_equal(pt_protect(&pt, 4 * KB, 4 * KB, PT_R, &debt), -ENOMEM);
 		assert_int_equal(free_frames(), free);
 		assert_false(debt.flush);
@@ -481,7 +481,7 @@ static void a_dirty_bit_set_meanwhile_is_not_lost(void **state)
 	raced = raw_at(0);
 	assert_int_equal(pt_protect(&pt, 0, 4 * KB, PT_R, &debt), 0);
 	assert_int_equal(pt_lookup(&pt, 0).flags & (PT_RWX | PT_A | PT_D), PT_R | PT_A | PT_D);
-	assert_int_equal(pt_unmap(&pt, 0, 4 * KB, &debt), 0);
+	assert_int_equal(pt_map(&pt, 0, 4 * KB, (struct pt_entry){0}, &debt), 0);
 	map(0, 4 * KB, at(ram, 0));
 	raced = raw_at(0);
 	map(0, 4 * KB, ro); /* the same page */
@@ -544,7 +544,7 @@ static void empty_tables_go(void **state)
 	map(0, 4 * KB, at(ram, 0));
 	map(BIT(40), 4 * KB, at(ram, 0));
 	assert_int_equal(pt.tables, 7);
-	assert_int_equal(pt_unmap(&pt, 0, 4 * KB, &debt), 0);
+	assert_int_equal(pt_map(&pt, 0, 4 * KB, (struct pt_entry){0}, &debt), 0);
 	pt_merge(&pt, 0, &debt);
 	pt_settle(&pt, &debt);
 	assert_int_equal(pt.tables, 4);
@@ -562,7 +562,7 @@ static void unmapping_what_is_empty_needs_no_table(void **state)
 {
 	(void)state;
 	host_fail_alloc(1);
-	assert_int_equal(pt_unmap(&pt, 4 * KB, BIT(40), &debt), 0);
+	assert_int_equal(pt_map(&pt, 4 * KB, BIT(40), (struct pt_entry){0}, &debt), 0);
 	assert_int_equal(pt_protect(&pt, 4 * KB, BIT(40), PT_R, &debt), 0);
 	assert_int_equal(pt.tables, 1);
 }
@@ -573,7 +573,7 @@ static void the_upper_half_ends_at_the_top(void **state)
 	map(0ull - 2 * GB, 2 * GB, at(ram, 0));
 	assert_maps(~0ull, 2 * GB - 4 * KB, 18);
 	assert_int_equal(pt.leaves[2], 2);
-	assert_int_equal(pt_unmap(&pt, 0ull - 4 * KB, 4 * KB, &debt), 0);
+	assert_int_equal(pt_map(&pt, 0ull - 4 * KB, 4 * KB, (struct pt_entry){0}, &debt), 0);
 	assert_false(pt_present(pt_lookup(&pt, ~0ull)));
 	pt_settle(&pt, &debt);
 }
