@@ -30,7 +30,7 @@ void platform_init(struct platform *p, const struct platform_ops *ops, void *ctx
 {
 	ASSERT(vcpus > 0 && vcpus <= MAX_VCPUS);
 	memset(p, 0, sizeof(*p));
-	p->lock = (struct lock)LOCK_INIT(LOCK_DEVICES);
+	p->lock = LOCK_INIT(LOCK_DEVICES);
 	p->ops = ops;
 	p->ctx = ctx;
 	p->vcpus = vcpus;

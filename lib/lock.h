@@ -28,10 +28,7 @@ struct lock {
 	u16 holder;      /* pCPU + 1 while held, for checks and dumps */
 };
 
-#define LOCK_INIT(r)        \
-	{                   \
-		.rank = (r) \
-	}
+#define LOCK_INIT(r) ((struct lock){.rank = (r)})
 
 /* Both disable nothing: a lock that an interrupt handler takes is taken with lock_take_irq everywhere. */
 void lock_take(struct lock *l);
