@@ -8,11 +8,9 @@
 
 #define PHYS_LIMIT (1ul << 52) /* no x86 CPU has more address bits */
 
-#define MB1_INFO_SIZE 88 /* as far as it is read */
-#define MB1_CMDLINE   BIT(2)
-#define MB1_MODULES   BIT(3)
-#define MB1_MMAP      BIT(6)
-#define MB1_MMAP_MAX  (64 * KB)
+/* Of multiboot 1: sizes (of the block as far as it is read, of a map), and flags. */
+enum { MB1_INFO_SIZE = 88, MB1_MMAP_MAX = 65536 };
+enum { MB1_CMDLINE = BIT(2), MB1_MODULES = BIT(3), MB1_MMAP = BIT(6) };
 
 /* Tags of multiboot 2. */
 enum { END = 0, CMDLINE = 1, MODULE = 3, MMAP = 6, FRAMEBUFFER = 8 };
@@ -185,7 +183,7 @@ static void mb1_modules(struct bootinfo *b, const struct window *w)
 /* Each entry begins with its size less these 4 bytes. One that is too small ends the map. */
 static void mb1_mmap(struct bootinfo *b, const struct window *w)
 {
-	const struct window map = {w->read, field(w, 48, 4), MIN(field(w, 44, 4), MB1_MMAP_MAX)};
+	const struct window map = {w->read, field(w, 48, 4), MIN(field(w, 44, 4), (u64)MB1_MMAP_MAX)};
 
 	for (u64 at = 0, size; (size = field(&map, at, 4)) >= 20; at += 4 + size)
 		add_entry(b, &map, at + 4);

@@ -84,14 +84,13 @@ int efi_take_over(struct bootinfo *b)
 {
 	static u8 map[64 * KB] ALIGNED(8);
 	const struct efi_boot_services *boot = services(b);
-	u64 size, key, entry_size, status = 1;
+	u64 size, key, step, status = 1; /* step: bytes from entry to entry of the map */
 	u32 version;
 
 	/* Signalling the end lets drivers allocate, so that the map is stale once or twice. */
 	for (unsigned tries = 0; tries < 8 && status; tries++) {
 		size = sizeof(map);
-		status = efi_call(boot->get_memory_map, (u64)&size, (u64)map, (u64)&key, (u64)&entry_size,
-				  (u64)&version);
+		status = efi_call(boot->get_memory_map, (u64)&size, (u64)map, (u64)&key, (u64)&step, (u64)&version);
 		if (!status)
 			status = efi_call(boot->exit_boot_services, b->efi_image_handle, key, 0, 0, 0);
 	}
@@ -101,6 +100,6 @@ int efi_take_over(struct bootinfo *b)
 	}
 	b->efi_boot_services = false;
 	leave_firmware_map();
-	bootinfo_efi_map(b, map, size, entry_size);
+	bootinfo_efi_map(b, map, size, step);
 	return 0;
 }

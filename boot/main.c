@@ -3,7 +3,6 @@
  * Bring-up, as one readable list: boot_main. Each step says on the console what it found; one that cannot go on panics
  * with what, where and what to do.
  */
-#include "boot/main.h"
 #include "arch/x86/cpu/apic.h"
 #include "arch/x86/cpu/cpu.h"
 #include "arch/x86/cpu/features.h"
@@ -23,7 +22,6 @@
 #include "lib/print.h"
 #include "lib/string.h"
 #include "mm/frames.h"
-#include "mm/heap.h"
 #include "mm/hostmap.h"
 
 extern char image_start[], text_start[], text_end[], rodata_start[], rodata_end[], data_start[], image_end[];
@@ -253,11 +251,10 @@ static void map_screen(void)
 {
 	const struct framebuffer *fb = &bootinfo.fb;
 	hpa_t start = ROUND_DOWN(fb->base, PAGE_SIZE);
+	hpa_t end = ROUND_UP(fb->base + (u64)fb->pitch * fb->height, PAGE_SIZE);
 
-	if (fb->base &&
-	    hostmap_map(DIRECT_MAP + start, start, ROUND_UP(fb->base + (u64)fb->pitch * fb->height, PAGE_SIZE) - start,
-			HOST_RW, fb->text ? HOST_UC : HOST_WC))
-		panic("mapping the screen at %#lx", fb->base);
+	if (fb->base)
+		must_map(DIRECT_MAP + start, start, end - start, HOST_RW, fb->text ? HOST_UC : HOST_WC);
 }
 
 static void init_memory(void)
@@ -342,7 +339,14 @@ static NORETURN void run_boot_pcpu(void)
 	hvm_loop();
 }
 
-NORETURN void boot_main(u32 magic, hpa_t info, hpa_t load_base)
+/*
+ * Called by the entry points in assembly. magic: the loader's; info: its information block; load_base: where
+ * image_start lies. The direct map reaches 4 GB at least (under UEFI all that the firmware maps); interrupts are off,
+ * or under UEFI still the firmware's.
+ */
+NORETURN void boot_main(u32 magic, hpa_t info, hpa_t load_base);
+
+void boot_main(u32 magic, hpa_t info, hpa_t load_base)
 {
 	entry_tsc = rdtsc();
 	early_pcpu();

@@ -9,8 +9,8 @@
 #include "arch/x86/cpu/features.h"
 #include "arch/x86/cpu/pcpu.h"
 #include "drivers/console.h"
-#include "lib/assert.h"
 #include "lib/errno.h"
+#include "lib/port.h"
 #include "lib/print.h"
 #include "lib/string.h"
 #include "mm/frames.h"
@@ -52,8 +52,6 @@ static struct lock output_lock = LOCK_INIT(LOCK_OUTPUT);
 
 extern const u8 dsdt_start[], dsdt_end[];
 
-static struct guest *guest_of(struct vm *vm) { return container_of(vm, struct guest, vm); }
-
 static PRINTF(3, 4) int fail(struct guest *g, int err, const char *fmt, ...)
 {
 	va_list ap;
@@ -90,9 +88,9 @@ static void show_unfinished(void *arg)
 	lock_drop(&output_lock);
 }
 
-static void guest_output(struct vm *vm, u8 c)
+static void guest_output(void *ctx, u8 c)
 {
-	struct guest *g = guest_of(vm);
+	struct guest *g = ctx;
 
 	if (guest_count == 1) {
 		console_write((const char *)&c, 1);
@@ -157,24 +155,19 @@ static int build_memory(struct guest *g, struct memmap *map)
 	if (!err)
 		err = add_memory(g, map);
 	if (err)
-		return fail(g, err,
-			    "memory = %luM: the machine's memory ran out (error %d): lower memory =", c->memory / MB,
-			    -err);
+		return fail(g, err, "memory = %luM: the machine's memory ran out: lower memory =", c->memory / MB);
 	return 0;
 }
 
-/* The allowed pCPU with the fewest vCPUs so far. */
-static int place_vcpu(u64 allowed, unsigned *out)
+/* The allowed pCPU with the fewest vCPUs so far, or -ENODEV. */
+static int place_vcpu(u64 allowed)
 {
-	bool found = false;
+	int best = -ENODEV;
 
-	for (unsigned i = 0; i < MAX_PCPUS; i++) {
-		if (!(allowed >> i & 1) || !pcpus[i].online || (found && pcpu_load[i] >= pcpu_load[*out]))
-			continue;
-		*out = i;
-		found = true;
-	}
-	return found ? 0 : -ENODEV;
+	for (int i = 0; i < MAX_PCPUS; i++)
+		if (allowed >> i & 1 && pcpus[i].online && (best < 0 || pcpu_load[i] < pcpu_load[best]))
+			best = i;
+	return best;
 }
 
 static void power(void *ctx, enum power_event ev, const char *how)
@@ -184,13 +177,6 @@ static void power(void *ctx, enum power_event ev, const char *how)
 	vm_end(&g->vm, ev == POWER_OFF ? END_POWEROFF : END_RESET, "%s", how);
 }
 
-static void device_output(void *ctx, u8 c)
-{
-	struct guest *g = ctx;
-
-	guest_output(&g->vm, c);
-}
-
 static void kick_vcpu(void *ctx, unsigned vcpu)
 {
 	struct guest *g = ctx;
@@ -198,7 +184,7 @@ static void kick_vcpu(void *ctx, unsigned vcpu)
 	vcpu_kick(g->vm.vcpu[vcpu]);
 }
 
-static const struct platform_ops platform_ops = {.console_out = device_output, .power = power, .kick = kick_vcpu};
+static const struct platform_ops platform_ops = {.console_out = guest_output, .power = power, .kick = kick_vcpu};
 
 static int build_vcpus(struct guest *g)
 {
@@ -206,19 +192,16 @@ static int build_vcpus(struct guest *g)
 	struct vm *vm = &g->vm;
 	struct lapic *lapic[MAX_VCPUS];
 	struct timerq *queue[MAX_VCPUS];
-	int err;
 
-	ASSERT(c->vcpus);
 	vm->vcpu = heap_alloc(c->vcpus * sizeof(*vm->vcpu));
 	if (!vm->vcpu)
 		return fail(g, -ENOMEM, "no memory for %u vCPUs", c->vcpus);
 	for (unsigned i = 0; i < c->vcpus; i++) {
-		unsigned cpu = 0;
+		int cpu = place_vcpu(c->cpus);
 
-		err = place_vcpu(c->cpus, &cpu);
-		if (err)
-			return fail(g, err, "cpus = names no pCPU of this machine, which has 0-%u", pcpu_count - 1);
-		err = vcpu_create(vm, i, cpu, c->weight, &vm->vcpu[i]);
+		if (cpu < 0)
+			return fail(g, cpu, "cpus = names no pCPU of this machine, which has 0-%u", pcpu_count - 1);
+		int err = vcpu_create(vm, i, (unsigned)cpu, c->weight, &vm->vcpu[i]);
 		if (err)
 			return fail(g, err, "no memory for vCPU %u", i);
 		pcpu_load[cpu]++;
@@ -268,15 +251,14 @@ static void set_flat(struct vcpu *v, enum seg s, u16 sel, u16 attr)
 /* Puts the first vCPU where the loaded kernel expects it. */
 static void enter_kernel(struct vcpu *v, const struct start_state *s)
 {
-	struct gregs *r = &v->regs;
+	u64 *r = v->regs.r;
 
 	vcpu_reset(v);
-	set_flat(v, SEG_CS, s->cs, s->long_mode ? 0xa9b : 0xc9b);
+	set_flat(v, SEG_CS, 0x10, s->long_mode ? 0xa9b : 0xc9b);
 	for (unsigned seg = SEG_ES; seg < SEGS_USER; seg++)
 		if (seg != SEG_CS)
-			set_flat(v, seg, s->ds, 0xc93);
-	if (s->gdt_limit)
-		hvm->set_seg(v, SEG_GDTR, (struct segment){.base = s->gdt, .limit = s->gdt_limit});
+			set_flat(v, seg, 0x18, 0xc93);
+	hvm->set_seg(v, SEG_GDTR, (struct segment){.base = s->gdt, .limit = s->gdt_limit});
 	if (s->long_mode) {
 		hvm->set(v, REG_CR3, s->cr3);
 		hvm->set(v, REG_CR4, CR4_PAE);
@@ -284,15 +266,10 @@ static void enter_kernel(struct vcpu *v, const struct start_state *s)
 		hvm->set(v, REG_CR0, CR0_PG | CR0_PE | CR0_ET | CR0_NE);
 	} else
 		hvm->set(v, REG_CR0, CR0_PE | CR0_ET);
-	*r = (struct gregs){.rip = s->rip, .rflags = 2};
-	r->r[R_SP] = s->rsp;
-	r->r[R_AX] = s->rax;
-	r->r[R_BX] = s->rbx;
-	r->r[R_CX] = s->rcx;
-	r->r[R_DX] = s->rdx;
-	r->r[R_SI] = s->rsi;
-	r->r[R_DI] = s->rdi;
-	r->r[R_BP] = s->rbp;
+	v->regs = (struct gregs){.rip = s->rip, .rflags = 2};
+	r[R_AX] = s->rax;
+	r[R_BX] = s->rbx;
+	r[R_SI] = s->rsi;
 }
 
 static void report_p2m(struct guest *g)
@@ -308,7 +285,7 @@ static void report_p2m(struct guest *g)
 
 static void vm_ended(struct vm *vm)
 {
-	atomic_store(&guest_of(vm)->state, GUEST_ENDED);
+	atomic_store(&container_of(vm, struct guest, vm)->state, GUEST_ENDED);
 	port_kick(0);
 }
 
@@ -343,8 +320,7 @@ static int guest_start(struct guest *g, unsigned id)
 	g->vm.clock = (struct guest_clock){.start_ns = port_now(), .tsc_khz = guest_tsc_khz};
 	g->vm.ended = vm_ended;
 	if (!hvm)
-		return fail(g, -ENODEV,
-			    "this machine offers no virtualisation: see the line that begins with 'hvm' above");
+		return fail(g, -ENODEV, "this machine offers no virtualisation: see the line with 'hvm' above");
 	if (c->paging == PAGING_SHADOW)
 		return fail(g, -ENOSYS, "paging = shadow is not in this version: use paging = auto");
 	err = build_memory(g, &map);
@@ -421,8 +397,7 @@ static bool wants_restart(struct guest *g)
 	g->quick_ends = port_now() - g->started < QUICK_END_NS ? g->quick_ends + 1 : 1;
 	if (g->quick_ends < QUICK_ENDS_MAX)
 		return true;
-	log("guest %s: ended %u times in a row, each soon after its start: not started again\n", g->name,
-	    g->quick_ends);
+	log("guest %s: ended %u times in a row soon after its start: not started again\n", g->name, g->quick_ends);
 	return false;
 }
 

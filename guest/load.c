@@ -151,10 +151,9 @@ int load_kernel(const struct load_input *in, struct start_state *out, struct loa
 {
 	struct loader l = {.in = in, .out = out, .err = err};
 	ASSERT(in->modules <= CONFIG_MAX_MODULES);
-	*out = (struct start_state){.cs = 0x10, .ds = 0x18};
+	*out = (struct start_state){.rip = 0};
 	err->text[0] = 0;
 	if (!load_linux(&l) && !load_multiboot2(&l) && !load_multiboot1(&l) && !load_pvh(&l))
-		load_fail(&l, -EINVAL,
-			  "is no kernel that can be started: neither bzImage nor multiboot 1 or 2 nor PVH");
+		load_fail(&l, -EINVAL, "is no kernel that can be started: neither bzImage nor multiboot nor PVH");
 	return l.rc;
 }

@@ -40,14 +40,16 @@ struct memmap {
  */
 void memmap_build(struct memmap *m, u64 memory);
 
-/* How the first vCPU starts. Segments are flat; 32-bit: protected mode, paging off; 64-bit: long mode with cr3. */
+/*
+ * How the first vCPU starts; what is not here is 0. Segments are flat, CS is 0x10 and the others 0x18; 32-bit:
+ * protected mode, paging off; 64-bit: long mode with cr3.
+ */
 struct start_state {
 	bool long_mode;
-	u64 rip, rsp, rax, rbx, rcx, rdx, rsi, rdi, rbp;
+	u64 rip, rax, rbx, rsi;
 	u64 cr3;   /* long mode: tables that the loader made in guest memory, identity over at least 4 GB */
-	gpa_t gdt; /* a GDT that the loader made: code 0x10, data 0x18 (Linux's boot protocol) */
+	gpa_t gdt; /* a GDT that the loader made (Linux's boot protocol), or none */
 	u16 gdt_limit;
-	u16 cs, ds;
 };
 
 struct load_input {
