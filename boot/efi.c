@@ -55,11 +55,10 @@ void efi_find_screen(struct bootinfo *b)
 	if (b->fb.base || efi_call(services(b)->locate_protocol, (u64)guid, 0, (u64)&gop, 0, 0) || !gop || !gop->mode)
 		return;
 
-	const struct gop_info *info = gop->mode->info;
+	const struct gop_info *i = gop->mode->info;
 
-	if (info->format < GOP_BLT_ONLY)
-		b->fb = (struct framebuffer){
-			gop->mode->base, info->pixels_per_line * 4, info->width, info->height, 32, false};
+	if (i->format < GOP_BLT_ONLY)
+		b->fb = (struct framebuffer){gop->mode->base, i->pixels_per_line * 4, i->width, i->height, 32, false};
 }
 
 /*

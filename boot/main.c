@@ -140,8 +140,7 @@ static void read_boot_info(u32 magic, hpa_t info, hpa_t load_base)
 	open_consoles();
 	log("\nCleave %s: a Type-1 microhypervisor\n", CLEAVE_VERSION);
 	if (wrong)
-		panic("the boot loader's information is unusable: %s. Load Cleave with GRUB's multiboot2 command",
-		      wrong);
+		panic("the boot loader's information is unusable: %s. Use GRUB's multiboot2 command", wrong);
 	log("boot: %s, %s\n", bootinfo.firmware == FIRMWARE_UEFI ? "UEFI" : "BIOS", bootinfo.protocol);
 	if (bootinfo.efi_boot_services && efi_take_over(&bootinfo))
 		panic("the firmware does not let go of the machine (ExitBootServices): update it or boot in BIOS mode");
@@ -179,8 +178,7 @@ static void init_frames(void)
 	if (!table)
 		panic("no free memory for the frame table: the machine has %lu MB of RAM", ram_total / MB);
 	if (frames < wanted)
-		log("memory: above %lu GB is not used: no room for its frame table below 4 GB\n",
-		    frames * PAGE_SIZE / GB);
+		log("memory: above %lu GB is not used: no room for its frame table\n", frames * PAGE_SIZE / GB);
 
 	u64 bytes = ROUND_UP(frames * sizeof(struct frame), PAGE_SIZE);
 
@@ -280,10 +278,10 @@ static void report_config(void)
 		config_error_text(&config, i, CONFIG_NAME, text, sizeof(text));
 		log("%s\n", text);
 	}
-	for (unsigned i = 0; i < config.guests; i++)
-		if (config.guest[i].bad)
-			log("@end guest=%.*s reason=config detail=%s:%u\n", (int)config.guest[i].name.len,
-			    config.guest[i].name.s, CONFIG_NAME, config.guest[i].line);
+	for (const struct guest_config *g = config.guest; g < config.guest + config.guests; g++)
+		if (g->bad)
+			log("@end guest=%.*s reason=config detail=" CONFIG_NAME ":%u\n", (int)g->name.len, g->name.s,
+			    g->line);
 }
 
 static unsigned start_guests(void)

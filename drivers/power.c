@@ -3,14 +3,8 @@
 #include "arch/x86/cpu/cpu.h"
 #include "drivers/acpi.h"
 
-#define SCI_EN        BIT(0)
-#define SLP_TYP_SHIFT 10
-#define SLP_TYP_MASK  (7u << SLP_TYP_SHIFT)
-#define SLP_EN        BIT(13)
-
-#define KBD_STATUS 0x64
-#define KBD_RESET  0xfe
-#define CF9        0xcf9
+enum { SCI_EN = 1, SLP_TYP_SHIFT = 10, SLP_TYP_MASK = 7 << SLP_TYP_SHIFT, SLP_EN = 1 << 13 };
+enum { KBD_STATUS = 0x64, KBD_RESET = 0xfe, CF9 = 0xcf9 };
 
 #define PATIENCE 1000000 /* polls, of about a microsecond each */
 

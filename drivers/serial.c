@@ -10,19 +10,10 @@
 
 enum { DATA = 0, IER = 1, IIR = 2, FCR = 2, LCR = 3, MCR = 4, LSR = 5 };
 
-#define IER_RECEIVE    0x01
-#define IIR_FIFO       0xc0
-#define FCR_ENABLE     0x07 /* and clear both */
-#define LCR_8N1        0x03
-#define LCR_DIVISOR    0x80
-#define MCR_NORMAL     0x0b /* DTR, RTS, OUT2: the interrupt line's gate */
-#define MCR_LOOP       0x10
-#define LSR_RECEIVED   0x01
-#define LSR_ROOM       0x20
-#define LSR_IDLE       0x40
-#define LSR_NO_PORT    0xff
-#define DIVISOR_115200 1
-#define FIFO_DEPTH     16
+/* FCR: enable both FIFOs and clear them. MCR: DTR, RTS and OUT2, which is the interrupt line's gate. */
+enum { IER_RECEIVE = 0x01, IIR_FIFO = 0xc0, FCR_ENABLE = 0x07, FIFO_DEPTH = 16 };
+enum { LCR_8N1 = 0x03, LCR_DIVISOR = 0x80, DIVISOR_115200 = 1, MCR_NORMAL = 0x0b, MCR_LOOP = 0x10 };
+enum { LSR_RECEIVED = 0x01, LSR_ROOM = 0x20, LSR_IDLE = 0x40, LSR_NO_PORT = 0xff };
 
 #define PATIENCE 1000000 /* polls, of about a microsecond each */
 

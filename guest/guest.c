@@ -149,8 +149,7 @@ static int build_memory(struct guest *g, struct memmap *map)
 			    c->memory / MB, free.free * PAGE_SIZE / MB);
 	memmap_build(map, c->memory);
 	if (map->high_end > 1ul << width)
-		return fail(g, -EINVAL, "memory = %luM does not fit into this CPU's %u address bits", c->memory / MB,
-			    width);
+		return fail(g, -EINVAL, "memory = is more than this CPU's %u address bits reach", width);
 	err = p2m_init(&g->vm.p2m, hvm->format, (u16)(OWNER_GUEST + g->vm.id), MIN(c->max_order, largest), width);
 	if (!err)
 		err = add_memory(g, map);
@@ -358,8 +357,8 @@ static struct guest *guest_new(const struct guest_config *c)
 	if (!g)
 		return NULL;
 	g->config = c;
-	memcpy(g->name, c->name.s, MIN(c->name.len, sizeof(g->name) - 1));
-	memcpy(g->cmdline, c->cmdline.s, MIN(c->cmdline.len, sizeof(g->cmdline) - 1));
+	memcpy(g->name, c->name.s, c->name.len); /* the config holds only what fits */
+	memcpy(g->cmdline, c->cmdline.s, c->cmdline.len);
 	return g;
 }
 
@@ -370,15 +369,13 @@ unsigned guests_start(const struct config *config, guest_file_fn file, u32 tsc_k
 	find_file = file;
 	guest_tsc_khz = tsc_khz;
 	wall_at_boot = wall_seconds;
-	for (unsigned i = 0; i < config->guests; i++) {
-		if (config->guest[i].bad)
-			continue;
-		guests[guest_count] = guest_new(&config->guest[i]);
-		if (guests[guest_count])
-			guest_count++;
-		else
-			log("guest %.*s: no memory for its description\n", (int)config->guest[i].name.len,
-			    config->guest[i].name.s);
+	for (const struct guest_config *c = config->guest; c < config->guest + config->guests; c++) {
+		struct guest *g = c->bad ? NULL : guest_new(c);
+
+		if (g)
+			guests[guest_count++] = g;
+		else if (!c->bad)
+			log("guest %.*s: no memory for its description\n", (int)c->name.len, c->name.s);
 	}
 	for (unsigned i = 0; i < guest_count; i++)
 		started += try_start(guests[i], i);
