@@ -110,8 +110,7 @@ int tables_write(struct p2m *p2m, unsigned vcpus, const struct blob *dsdt, gpa_t
 	facs[32] = 2; /* version */
 	gpa_t facs_at = put(&rom, facs, FACS), dsdt_at = put(&rom, dsdt->data, dsdt->size);
 	u64 fadt = put_fadt(&rom, facs_at, dsdt_at), madt = put_madt(&rom, vcpus);
-	set(root, HEADER, 4, fadt);
-	set(root, HEADER + 4, 4, madt);
+	set(root, HEADER, 8, fadt | madt << 32);
 	set(r, 16, 4, put_table(&rom, "RSDT", 1, root, HEADER + 8));
 	set(r, 20, 4, RSDP);
 	set(root, HEADER, 8, fadt);
