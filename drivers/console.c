@@ -12,8 +12,8 @@
 static struct lock lock = LOCK_INIT(LOCK_CONSOLE);
 static struct console_sink *sinks;
 static char ring[RING_SIZE];
-static u64 written;          /* bytes in all; the ring holds the last RING_SIZE of them */
-static bool guest_line_open; /* the last text was a guest's and did not end its line */
+static u64 written;           /* bytes in all; the ring holds the last RING_SIZE of them */
+static const char *open_line; /* the tag of the guest whose unfinished line is the last text; NULL: no guest's */
 
 static bool lock_broken; /* set once, by a panic; from then on nobody takes or drops it */
 
@@ -40,13 +40,21 @@ static void put(const char *text, size_t len)
 	}
 }
 
+/* What follows is tag's: ends the line that another has left unfinished, and begins one. */
+static void hand_over(const char *tag)
+{
+	if (open_line && open_line != tag)
+		put("\n", 1);
+	if (open_line != tag && tag)
+		put(tag, strlen(tag));
+	open_line = tag;
+}
+
 void console_log(const char *text, size_t len)
 {
 	u64 irq = enter();
 
-	if (guest_line_open)
-		put("\n", 1);
-	guest_line_open = false;
+	hand_over(NULL);
 	put(text, len);
 	leave(irq);
 }
@@ -54,13 +62,15 @@ void console_log(const char *text, size_t len)
 /* Weak, because user space has a port_log of its own. */
 __attribute__((weak)) void port_log(const char *text, size_t len) { console_log(text, len); }
 
-void console_write(const char *text, size_t len)
+void console_write(const char *tag, const char *text, size_t len)
 {
 	u64 irq = enter();
 
 	if (len)
-		guest_line_open = text[len - 1] != '\n';
+		hand_over(tag);
 	put(text, len);
+	if (len && text[len - 1] == '\n')
+		open_line = NULL;
 	leave(irq);
 }
 

@@ -20,8 +20,11 @@ void console_add_sink(struct console_sink *s); /* replays the ring to it */
 /* A message of the hypervisor's own: starts a new line if a guest has left one unfinished, so that lines can be parsed.
  */
 void console_log(const char *text, size_t len);
-/* Guest output: raw bytes. One atomic write. */
-void console_write(const char *text, size_t len);
+/*
+ * Guest output: raw bytes, in one atomic write. The tag tells guests apart, by where it lies: it comes first on a line,
+ * and where the last text was another's.
+ */
+void console_write(const char *tag, const char *text, size_t len);
 /* From a panic: no lock is waited for from now on. */
 void console_break_lock(void);
 /* Returns once everything written has left the serial ports (LSR.TEMT). Before power-off. */

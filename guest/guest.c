@@ -21,7 +21,7 @@
 #define QUICK_ENDS_MAX 5
 #define QUICK_END_NS   5000000000ul
 #define LINE_MAX       240
-#define LINE_FLUSH_NS  20000000ul
+#define LINE_FLUSH_NS  100000000ul
 
 enum guest_state { GUEST_OFF, GUEST_RUNNING, GUEST_ENDED };
 
@@ -29,14 +29,15 @@ struct guest {
 	struct vm vm;
 	const struct guest_config *config;
 	char name[CONFIG_NAME_MAX + 1];
+	char tag[CONFIG_NAME_MAX + 4]; /* "[name] " */
 	char cmdline[CONFIG_CMDLINE_MAX + 1];
-	char error[224];     /* why it could not be started */
-	u32 state;           /* enum guest_state; atomic: set ENDED on any pCPU, else by the boot pCPU */
-	u64 started;         /* ns */
-	unsigned quick_ends; /* in a row */
-	char line[LINE_MAX]; /* output not yet shown; under output_lock */
-	unsigned line_len;
-	struct timer line_timer; /* shows an unfinished line, such as a prompt */
+	char error[224];              /* why it could not be started */
+	u32 state;                    /* enum guest_state; atomic: set ENDED on any pCPU, else by the boot pCPU */
+	u64 started;                  /* ns */
+	unsigned quick_ends;          /* in a row */
+	char line[LINE_MAX];          /* output not yet shown; under output_lock */
+	unsigned line_len, line_seen; /* line_seen: when the timer last looked */
+	struct timer line_timer;      /* shows an unfinished line, such as a prompt */
 };
 
 static struct guest *guests[CONFIG_MAX_GUESTS];
@@ -46,8 +47,6 @@ static guest_file_fn find_file;
 static u32 guest_tsc_khz;
 static u64 wall_at_boot;
 
-/* The guest whose unfinished line is the last thing on the console. */
-static struct guest *open_line;
 static struct lock output_lock = LOCK_INIT(LOCK_OUTPUT);
 
 extern const u8 dsdt_start[], dsdt_end[];
@@ -66,26 +65,30 @@ static PRINTF(3, 4) int fail(struct guest *g, int err, const char *fmt, ...)
 
 static void show_line(struct guest *g)
 {
-	char text[LINE_MAX + CONFIG_NAME_MAX + 8];
-	size_t n = 0;
-
-	if (!g->line_len)
-		return;
-	if (open_line != g)
-		n = format(text, sizeof(text), "%s[%s] ", open_line ? "\n" : "", g->name);
-	memcpy(text + n, g->line, g->line_len);
-	open_line = g->line[g->line_len - 1] == '\n' ? NULL : g;
-	console_write(text, n + g->line_len);
-	g->line_len = 0;
+	console_write(g->tag, g->line, g->line_len);
+	g->line_len = g->line_seen = 0;
 }
 
+static void show_rest(struct guest *g)
+{
+	lock_take(&output_lock);
+	show_line(g);
+	lock_drop(&output_lock);
+}
+
+/* Only a line that has rested since the last look, for one in the making would be torn when its vCPU has to wait. */
 static void show_unfinished(void *arg)
 {
 	struct guest *g = arg;
 
 	lock_take(&output_lock);
-	show_line(g);
+	bool rests = g->line_len == g->line_seen;
+	g->line_seen = g->line_len;
+	if (rests)
+		show_line(g);
 	lock_drop(&output_lock);
+	if (!rests)
+		timer_set(&g->line_timer, port_now() + LINE_FLUSH_NS);
 }
 
 static void guest_output(void *ctx, u8 c)
@@ -93,7 +96,7 @@ static void guest_output(void *ctx, u8 c)
 	struct guest *g = ctx;
 
 	if (guest_count == 1) {
-		console_write((const char *)&c, 1);
+		console_write("", (const char *)&c, 1);
 		return;
 	}
 	lock_take(&output_lock);
@@ -331,7 +334,7 @@ static int guest_start(struct guest *g, unsigned id)
 		return err;
 	enter_kernel(g->vm.vcpu[0], &start);
 	g->started = port_now();
-	g->line_len = 0;
+	g->line_len = g->line_seen = 0;
 	g->vm.live = g->vm.vcpus;
 	log("@start guest=%s paging=%s vcpus=%u memory=%luM\n", g->name, hvm->paging, g->vm.vcpus, c->memory / MB);
 	report_p2m(g);
@@ -358,6 +361,7 @@ static struct guest *guest_new(const struct guest_config *c)
 		return NULL;
 	g->config = c;
 	memcpy(g->name, c->name.s, c->name.len); /* the config holds only what fits */
+	format(g->tag, sizeof(g->tag), "[%s] ", g->name);
 	memcpy(g->cmdline, c->cmdline.s, c->cmdline.len);
 	return g;
 }
@@ -402,7 +406,7 @@ static void guest_finish(struct guest *g, unsigned id)
 {
 	static const char *const reason[] = {"poweroff", "reset", "crash", "killed"};
 
-	show_unfinished(g);
+	show_rest(g);
 	log("@end guest=%s reason=%s detail=%s\n", g->name, reason[g->vm.end_reason], g->vm.end_detail);
 	vm_report_exits(&g->vm);
 	report_p2m(g);

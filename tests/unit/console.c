@@ -36,7 +36,7 @@ static struct test_sink a = {.sink = {.write = sink_write, .drain = sink_drain}}
 static struct test_sink late[2] = {{.sink = {.write = sink_write}}, {.sink = {.write = sink_write}}};
 
 static void say(const char *s) { console_log(s, strlen(s)); }
-static void guest_says(const char *s) { console_write(s, strlen(s)); }
+static void guest_says(const char *s) { console_write("", s, strlen(s)); }
 
 static void late_sink_gets_everything(void **state)
 {
@@ -66,6 +66,22 @@ static void messages_start_lines(void **state)
 	assert_string_equal(a.text, "login: \n@end guest=x\nroot\npart of a line\nx\n");
 }
 
+/* The rest of a line that a message had interrupted came without its guest's name. */
+static void each_line_has_its_tag(void **state)
+{
+	static const char x[] = "[x] ", y[] = "[y] ";
+
+	a.len = 0;
+	console_write(x, "login: ", 7);
+	console_write(x, "root", 4);
+	console_write(y, "one\n", 4);
+	console_write(x, "two", 3);
+	say("@end guest=z\n");
+	console_write(x, "three\n", 6);
+	console_write(y, "four\n", 5);
+	assert_string_equal(a.text, "[x] login: root\n[y] one\n[x] two\n@end guest=z\n[x] three\n[y] four\n");
+}
+
 static void ring_keeps_the_last_part(void **state)
 {
 	static char all[3 * RING + 1];
@@ -90,7 +106,7 @@ static void larger_than_the_ring(void **state)
 	for (size_t i = 0; i < sizeof(big); i++)
 		big[i] = (char)('a' + i % 23);
 	a.len = 0;
-	console_write(big, sizeof(big));
+	console_write("", big, sizeof(big));
 	assert_int_equal(a.len, sizeof(big));
 	console_add_sink(&late[1].sink);
 	assert_int_equal(late[1].len, RING);
@@ -127,9 +143,10 @@ static void a_panic_waits_for_no_lock(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(late_sink_gets_everything),        cmocka_unit_test(messages_start_lines),
-		cmocka_unit_test(ring_keeps_the_last_part),         cmocka_unit_test(larger_than_the_ring),
-		cmocka_unit_test(drain_reaches_the_sinks_that_can), cmocka_unit_test(a_panic_waits_for_no_lock),
+		cmocka_unit_test(late_sink_gets_everything), cmocka_unit_test(messages_start_lines),
+		cmocka_unit_test(each_line_has_its_tag),     cmocka_unit_test(ring_keeps_the_last_part),
+		cmocka_unit_test(larger_than_the_ring),      cmocka_unit_test(drain_reaches_the_sinks_that_can),
+		cmocka_unit_test(a_panic_waits_for_no_lock),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,7 +36,7 @@ static int setup(void **state)
 	return 0;
 }
 
-static void say(const char *s) { console_write(s, strlen(s)); }
+static void say(const char *s) { console_write("", s, strlen(s)); }
 
 static void check_row(unsigned row, const char *want)
 {

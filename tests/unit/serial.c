@@ -23,7 +23,7 @@ static u8 *fake_reg(u16 port)
 
 #include <cmocka.h>
 
-static void say(const char *s) { console_write(s, strlen(s)); }
+static void say(const char *s) { console_write("", s, strlen(s)); }
 
 static void absent_ports(void **state)
 {
