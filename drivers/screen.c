@@ -12,7 +12,7 @@
 
 #define TEXT_GREY  0x0700 /* the attribute: light grey on black */
 #define TEXT_BLANK 0x0720072007200720
-#define GREY       0xaaaaaaul /* whichever order the colours have */
+#define GREY       0xaa /* each byte of a pixel, whichever order the colours have */
 
 /* PSF version 1: magic, mode and height, then glyphs of 8 pixels' width; ASCII's are at their codes. */
 extern const u8 font_start[] __attribute__((weak)); /* some host-side programs have none */
@@ -28,19 +28,12 @@ static struct screen {
 	struct framebuffer fb;
 	volatile u8 *va;
 	u32 height; /* of a character */
+	u32 bytes;  /* of a pixel */
 	u32 cols, rows, x, y;
 	enum { ESC_NONE, ESC_SEEN, ESC_CSI } escape;
+	u64 line[256][4]; /* a glyph's 8 pixels for each byte of the font: as many words as a pixel has bytes */
 	char cell[MAX_ROWS][MAX_COLS];
 } screen;
-
-/* Pixels go two at a time. */
-static void draw_glyph_row(volatile u8 *p, u8 bits)
-{
-	static const u64 pair[] = {0, GREY << 32, GREY, GREY << 32 | GREY};
-
-	for (u32 x = 0; x < FONT_WIDTH / 2; x++)
-		((volatile unaligned *)p)[x] = pair[bits >> (6 - 2 * x) & 3];
-}
 
 static void set_cell(struct screen *s, u32 x, u32 y, char c)
 {
@@ -52,8 +45,10 @@ static void set_cell(struct screen *s, u32 x, u32 y, char c)
 	s->cell[y][x] = c;
 	if (s->fb.text)
 		((volatile u16 *)p)[x] = (u16)(TEXT_GREY | (u8)c);
-	for (u32 i = 0; i < s->height && !s->fb.text; i++)
-		draw_glyph_row(p + (u64)i * s->fb.pitch + x * FONT_WIDTH * 4ul, glyph[i]);
+	p += (u64)x * FONT_WIDTH * s->bytes;
+	for (u32 i = 0; i < s->height && !s->fb.text; i++, p += s->fb.pitch)
+		for (u32 word = 0; word < s->bytes; word++)
+			((volatile unaligned *)p)[word] = s->line[glyph[i]][word];
 }
 
 static void scroll(struct screen *s)
@@ -123,15 +118,23 @@ bool screen_open(const struct framebuffer *fb, volatile void *va)
 	struct screen *s = &screen;
 	u32 width = fb->text ? 1 : FONT_WIDTH;
 
-	*s = (struct screen){.fb = *fb, .va = va, .height = fb->text ? 1 : font_start[2 + 1]};
+	*s = (struct screen){.fb = *fb,
+			     .va = va,
+			     .bytes = fb->text ? 2 : (fb->bpp + 7u) / 8,
+			     .height = fb->text ? 1 : font_start[2 + 1]};
 	s->cols = MIN(fb->width / width, MAX_COLS);
 	s->rows = s->height ? MIN(fb->height / s->height, MAX_ROWS) : 0;
-	if (fb->pitch < fb->width * (fb->text ? 2ul : 4ul) || s->cols < 20 || s->rows < 5)
+	if (fb->pitch < (u64)fb->width * s->bytes || s->cols < 20 || s->rows < 5)
 		return false;
-	if (!fb->text && (fb->bpp != 32 || (font_start[0] | font_start[1] << 8) != FONT_MAGIC))
+	if (!fb->text && (s->bytes < 2 || s->bytes > 4 || (font_start[0] | font_start[1] << 8) != FONT_MAGIC))
 		return false;
 	for (u64 i = 0; i < (u64)fb->pitch * fb->height / 8; i++)
 		((volatile unaligned *)va)[i] = fb->text ? TEXT_BLANK : 0;
+	for (u32 i = 0; i < 256 * FONT_WIDTH * s->bytes; i++) {
+		u32 byte = i % (FONT_WIDTH * s->bytes), bits = i / (FONT_WIDTH * s->bytes);
+
+		((u8 *)s->line[bits])[byte] = bits & 0x80 >> byte / s->bytes && byte % s->bytes < 3 ? GREY : 0;
+	}
 	memset(s->cell, ' ', sizeof(s->cell));
 	s->sink.write = screen_write;
 	console_add_sink(&s->sink);
