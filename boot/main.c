@@ -31,6 +31,7 @@ extern char image_start[], text_start[], text_end[], rodata_start[], rodata_end[
 static struct bootinfo bootinfo;
 static struct acpi acpi;
 static struct config config;
+static bool use_screen;
 static int config_result; /* 0, -ENOENT without a file, or config_parse's */
 static u64 entry_tsc, ram_total;
 static hpa_t known_end; /* of what the frame table covers */
@@ -83,32 +84,37 @@ static void open_screen(void)
 
 	if (!fb->base && bootinfo.firmware == FIRMWARE_BIOS)
 		*fb = (struct framebuffer){.base = 0xb8000, .pitch = 160, .width = 80, .height = 25, .text = true};
-	/* The early tables reach 4 GB; later ones map it at the same place. */
-	if (fb->base && fb->base + (u64)fb->pitch * fb->height <= 4 * GB)
-		screen_open(fb, port_virt(fb->base));
+	if (fb->base && !screen_open(fb, port_virt(fb->base)))
+		log("console: a screen of %ux%u with %u bits a pixel cannot be used\n", fb->width, fb->height, fb->bpp);
+}
+
+/* The early tables reach 4 GB; later ones map it at the same place. */
+static bool screen_in_early_reach(void)
+{
+	return bootinfo.fb.base < 4 * GB && bootinfo.fb.base + (u64)bootinfo.fb.pitch * bootinfo.fb.height <= 4 * GB;
 }
 
 /* Serial first, then the screen: as the command line says, as guests.conf says, as SPCR says, or what answers. */
 static void open_consoles(void)
 {
 	static const u16 com[] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
-	bool screen = config.host.consoles == 0;
 	char value[64];
 
+	use_screen = config.host.consoles == 0;
 	acpi_read(&bootinfo.acpi, read_physical, &acpi);
 	if (bootinfo_option(&bootinfo, "console", value, sizeof(value)) && !strncmp(value, "com", 3) &&
 	    value[3] >= '1' && value[3] <= '4')
 		open_serial(com[value[3] - '1']);
-	else if (screen && !(acpi.spcr_port && serial_open(acpi.spcr_port)))
+	else if (use_screen && !(acpi.spcr_port && serial_open(acpi.spcr_port)))
 		for (unsigned i = 0; i < ARRAY_SIZE(com) && !serial_open(com[i]);)
 			i++;
 	for (unsigned i = 0; i < config.host.consoles; i++) {
 		if (config.host.console[i] != CONSOLE_SCREEN)
 			open_serial(config.host.console[i]);
 		else
-			screen = true;
+			use_screen = true;
 	}
-	if (screen)
+	if (use_screen && screen_in_early_reach())
 		open_screen();
 }
 
@@ -266,6 +272,8 @@ static void init_memory(void)
 	map_screen();
 	cpu_init_this(&pcpus[0]); /* on to that table, with the NX that it needs */
 	add_frames(4 * GB, known_end);
+	if (use_screen && !screen_in_early_reach())
+		open_screen();
 }
 
 /* --- Guests. */

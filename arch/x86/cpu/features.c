@@ -55,8 +55,18 @@ void features_probe(void)
 
 void features_report(void)
 {
-	log("cpu: %s %s, %u physical bits\n", cpu_features.vendor_id, cpu_features.brand, cpu_features.phys_bits);
-	log("cpu: nx %u, 1g-pages %u, smep %u, smap %u, umip %u, x2apic %u, tsc-deadline %u, vmx %u, svm %u, npt %u\n",
-	    cpu_has(FEAT_NX), cpu_has(FEAT_GB_PAGES), cpu_has(FEAT_SMEP), cpu_has(FEAT_SMAP), cpu_has(FEAT_UMIP),
-	    cpu_has(FEAT_X2APIC), cpu_has(FEAT_TSC_DEADLINE), cpu_has(FEAT_VMX), cpu_has(FEAT_SVM), cpu_has(FEAT_NPT));
+	static const char *const name[] = {"nx",    "1g-pages", "smep",      "smap",          "umip",
+					   "xsave", "rdtscp",   "x2apic",    "tsc-deadline",  "vmx",
+					   "svm",   "npt",      "nrip-save", "decode-assists"};
+	static const u8 bit[] = {FEAT_NX,    FEAT_GB_PAGES, FEAT_SMEP,      FEAT_SMAP,          FEAT_UMIP,
+				 FEAT_XSAVE, FEAT_RDTSCP,   FEAT_X2APIC,    FEAT_TSC_DEADLINE,  FEAT_VMX,
+				 FEAT_SVM,   FEAT_NPT,      FEAT_NRIP_SAVE, FEAT_DECODE_ASSISTS};
+	char text[240];
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(bit); i++)
+		n += format(text + n, sizeof(text) - n, "%s%s %s", i ? ", " : " ", name[i],
+			    cpu_has(bit[i]) ? "yes" : "no");
+	log("cpu: %s %s, %u physical bits\ncpu:%s\n", cpu_features.vendor_id, cpu_features.brand,
+	    cpu_features.phys_bits, text);
 }
