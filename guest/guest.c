@@ -9,6 +9,7 @@
 #include "arch/x86/cpu/features.h"
 #include "arch/x86/cpu/pcpu.h"
 #include "drivers/console.h"
+#include "lib/assert.h"
 #include "lib/errno.h"
 #include "lib/port.h"
 #include "lib/print.h"
@@ -195,6 +196,7 @@ static int build_vcpus(struct guest *g)
 	struct lapic *lapic[MAX_VCPUS];
 	struct timerq *queue[MAX_VCPUS];
 
+	ASSERT(c->vcpus); /* the config allows no less than one */
 	vm->vcpu = heap_alloc(c->vcpus * sizeof(*vm->vcpu));
 	if (!vm->vcpu)
 		return fail(g, -ENOMEM, "no memory for %u vCPUs", c->vcpus);
@@ -325,6 +327,8 @@ static int guest_start(struct guest *g, unsigned id)
 		return fail(g, -ENODEV, "this machine offers no virtualisation: see the line with 'hvm' above");
 	if (c->paging == PAGING_SHADOW)
 		return fail(g, -ENOSYS, "paging = shadow is not in this version: use paging = auto");
+	if (c->cap)
+		log("guest %s: cap = is not in this version: it runs without a limit\n", g->name);
 	err = build_memory(g, &map);
 	if (!err)
 		err = build_vcpus(g);
