@@ -111,7 +111,7 @@ $(HOST)/fuzz/%: tests/fuzz/%.c tests/host/replay.c $(HOST)/libpure.a
 
 # The same harness under libFuzzer, for long runs: make fuzz-config && build/fuzz/config
 # -Dlog: libFuzzer itself calls libm's.
-fuzz-%: tests/fuzz/%.c
+fuzz-%: tests/fuzz/%.c $(BUILD)/guest/dsdt.S.o
 	@mkdir -p $(BUILD)/fuzz
 	$(Q)clang -std=gnu11 -O1 -g -I. -fno-builtin-log -Dlog=cleave_log -fsanitize=fuzzer,address,undefined -o $(BUILD)/fuzz/$* $< $(PURE) \
 		tests/host/port.c $(BUILD)/guest/dsdt.S.o $(link_flags)
