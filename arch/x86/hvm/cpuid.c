@@ -192,7 +192,5 @@ void guest_cpuid(struct vcpu *v, u32 leaf, u32 sub, u32 r[4])
 	case 0x80000008:
 		leaf_sizes(v, r);
 		break;
-	default:
-		break;
 	}
 }

@@ -76,13 +76,13 @@ static bool is_faulting_access(const struct vm_exit *x, u64 la, u32 access)
 
 static enum emul_result translate(struct vcpu *v, u64 la, u32 access, gpa_t *gpa, struct emul_fault *f)
 {
-	int err;
-
 	if (is_faulting_access(&v->exit, la, access)) {
 		*gpa = v->exit.gpa;
 		return EMUL_OK;
 	}
-	err = guest_translate(v, la, access, gpa, f);
+
+	int err = guest_translate(v, la, access, gpa, f);
+
 	if (err == -EIO) {
 		vcpu_crash(v, "page tables for %lx are not in RAM", la);
 		return EMUL_RETRY;
@@ -112,8 +112,7 @@ static bool canonical(u64 a, u64 cr4)
 static enum emul_result linear(struct vcpu *v, enum seg s, u64 off, unsigned size, bool write, u64 *la,
 			       struct emul_fault *f)
 {
-	bool code, ok;
-	struct segment seg;
+	bool ok;
 
 	if (v->exit.mode == MODE_64) {
 		u64 cr4 = hvm->get(v, REG_CR4);
@@ -123,10 +122,11 @@ static enum emul_result linear(struct vcpu *v, enum seg s, u64 off, unsigned siz
 		*la = off;
 		ok = canonical(off, cr4) && canonical(off + size - 1, cr4);
 	} else {
-		seg = hvm->get_seg(v, s);
+		struct segment seg = hvm->get_seg(v, s);
+		bool code = seg.attr & SEG_TYPE_CODE;
+
 		off = (u32)off;
 		*la = (u32)(seg.base + off);
-		code = seg.attr & SEG_TYPE_CODE;
 		ok = in_limit(&seg, off, size);
 		if (v->exit.mode != MODE_REAL &&
 		    (!(seg.attr & SEG_ATTR_P) || (write && code) || ((write || code) && !(seg.attr & SEG_TYPE_WRITE))))
@@ -200,14 +200,15 @@ static enum emul_result op_access(void *v, enum seg s, u64 off, void *buf, unsig
 				  struct emul_fault *f)
 {
 	u32 need = a == EMUL_READ ? 0 : PF_WRITE;
-	unsigned first;
 	gpa_t gpa[2];
 	u64 la;
 	enum emul_result res = linear(v, s, off, size, need, &la, f);
 
 	if (res != EMUL_OK)
 		return res;
-	first = (unsigned)MIN((u64)size, PAGE_SIZE - (la & ~PAGE_MASK));
+
+	unsigned first = (unsigned)MIN((u64)size, PAGE_SIZE - (la & ~PAGE_MASK));
+
 	res = translate(v, la, need, &gpa[0], f);
 	if (res == EMUL_OK && first < size)
 		res = translate(v, ((struct vcpu *)v)->exit.mode == MODE_64 ? la + first : (u32)(la + first), need,
@@ -304,11 +305,12 @@ static u16 op_get_sel(void *v, enum seg s) { return hvm->get_seg(v, s).sel; }
 static enum emul_result op_load_seg(void *ctx, enum seg s, u16 sel, struct emul_fault *f)
 {
 	struct vcpu *v = ctx;
-	struct segment seg;
 
 	if (v->exit.mode != MODE_REAL || s >= SEGS_USER)
 		return EMUL_UNKNOWN;
-	seg = hvm->get_seg(v, s);
+
+	struct segment seg = hvm->get_seg(v, s);
+
 	seg.sel = sel;
 	seg.base = (u64)sel << 4;
 	hvm->set_seg(v, s, seg);
@@ -351,7 +353,6 @@ int guest_fetch(struct vcpu *v, u8 *bytes, unsigned *n, struct emul_fault *f)
 {
 	bool wide = v->exit.mode == MODE_64;
 	u64 base = wide ? 0 : hvm->get_seg(v, SEG_CS).base;
-	int err;
 
 	for (unsigned step; *n < INSN_MAX; *n += step) {
 		gva_t la = base + v->regs.rip + *n;
@@ -360,7 +361,9 @@ int guest_fetch(struct vcpu *v, u8 *bytes, unsigned *n, struct emul_fault *f)
 		if (!wide)
 			la = (u32)la;
 		step = (unsigned)MIN((u64)(INSN_MAX - *n), PAGE_SIZE - (la & ~PAGE_MASK));
-		err = guest_translate(v, la, PF_FETCH, &gpa, f);
+
+		int err = guest_translate(v, la, PF_FETCH, &gpa, f);
+
 		if (err)
 			return err;
 		if (p2m_read(&v->vm->p2m, gpa, bytes + *n, step))

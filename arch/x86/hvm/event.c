@@ -50,10 +50,11 @@ static void start_at_sipi(struct vcpu *v, u8 page)
 static void take_apic_events(struct vcpu *v)
 {
 	u8 page;
-	u32 ev;
 
 	atomic_store(&v->stuck, false); /* before the events go, see all_stuck */
-	ev = lapic_take_events(&v->lapic, &page);
+
+	u32 ev = lapic_take_events(&v->lapic, &page);
+
 	if (ev & LAPIC_EV_INIT) {
 		if (v->index == 0) { /* would start at the firmware, of which there is none */
 			vm_end(v->vm, END_RESET, "INIT of the first processor");
@@ -77,19 +78,18 @@ static void send(struct vcpu *v, u8 type, u8 vector)
 
 bool vcpu_deliver(struct vcpu *v)
 {
-	bool shadow, can_intr;
-	int vec;
-
 	if (atomic_load(&v->lapic.events))
 		take_apic_events(v);
 	if (v->wait_sipi || atomic_load_relaxed(&v->vm->ending))
 		return false;
-	vec = platform_pending(&v->vm->platform, v->index);
+
+	int vec = platform_pending(&v->vm->platform, v->index);
+
 	if (v->event.valid) {
 		v->halted = false;
 	} else if (v->nmi_pending || vec >= 0) {
-		shadow = hvm->get(v, REG_INT_SHADOW);
-		can_intr = (v->regs.rflags & RFLAGS_IF) && !shadow;
+		bool shadow = hvm->get(v, REG_INT_SHADOW), can_intr = (v->regs.rflags & RFLAGS_IF) && !shadow;
+
 		if (v->nmi_pending && !v->nmi_blocked && !shadow) {
 			v->nmi_pending = false;
 			v->nmi_blocked = true;

@@ -64,13 +64,14 @@ static unsigned insn_length(struct vcpu *v, const struct vm_exit *x)
 	u64 offset = v->regs.rip & ~PAGE_MASK;
 	struct emul_fault f;
 	u8 b[INSN_MAX];
-	unsigned len, n = 0;
+	unsigned n = 0;
 
 	if (x->insn_len)
 		return x->insn_len;
 	if (wide && x->cpl == 0 && v->code.gva == v->regs.rip - offset && v->code.cr3 == hvm->get(v, REG_CR3) &&
 	    offset <= PAGE_SIZE - sizeof(b) && p2m_read(&v->vm->p2m, v->code.gpa + offset, b, sizeof(b)) == 0) {
-		len = match(x->kind, b, sizeof(b), wide);
+		unsigned len = match(x->kind, b, sizeof(b), wide);
+
 		if (len)
 			return len;
 	}

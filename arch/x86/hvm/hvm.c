@@ -44,7 +44,6 @@ static void xmm(unsigned n, void *val, bool write)
 int hvm_init(void)
 {
 	const struct cpu_features *f = &cpu_features;
-	int err;
 
 	hvm_host = (struct hvm_host){host_cpuid,   xsetbv,           xmm, f->xcr0_mask, f->xsave_size,
 				     f->phys_bits, cpu_has(FEAT_SVM)};
@@ -59,7 +58,9 @@ int hvm_init(void)
 		log("hvm: this CPU has SVM without nested paging, and this version has no shadow pager\n");
 		return -ENODEV;
 	}
-	err = svm_ops.cpu_on();
+
+	int err = svm_ops.cpu_on();
+
 	if (err)
 		return err;
 	hvm = &svm_ops;
@@ -107,22 +108,15 @@ int vcpu_create(struct vm *vm, unsigned index, unsigned pcpu, u32 weight, struct
 	return 0;
 }
 
-/*
- * A wake-up that came late has its pCPU look at it once more. Nothing wakes it any more now, so that ends.
- */
-static void wait_until_still(struct vcpu *v)
-{
-	if (v->pcpu == port_cpu())
-		sched_remove(&v->sched);
-	while (atomic_load(&v->sched.state) != SCHED_BLOCKED || atomic_load(&pcpus[v->pcpu].running) == v)
-		port_relax();
-}
-
 void vcpu_destroy(struct vcpu *v)
 {
 	if (!v)
 		return;
-	wait_until_still(v);
+	/* A wake-up that came late has its pCPU look at it once more. Nothing wakes it any more now, so that ends. */
+	if (v->pcpu == port_cpu())
+		sched_remove(&v->sched);
+	while (atomic_load(&v->sched.state) != SCHED_BLOCKED || atomic_load(&pcpus[v->pcpu].running) == v)
+		port_relax();
 	hvm->vcpu_free(v);
 	heap_free(v, sizeof(*v));
 }

@@ -52,14 +52,15 @@ void hvm_loop(void)
 	struct pcpu *p = this_pcpu();
 
 	for (;;) {
-		struct sched_ent *e;
-		u64 until, next;
+		u64 until;
 
 		(void)atomic_swap(&p->kicked, 0);
 		if (hvm_poll && p->id == 0)
 			hvm_poll();
-		next = timers_run(&p->timers, port_now());
-		e = sched_pick(&p->runq, port_now(), &until);
+
+		u64 next = timers_run(&p->timers, port_now());
+		struct sched_ent *e = sched_pick(&p->runq, port_now(), &until);
+
 		if (e)
 			run(p, container_of(e, struct vcpu, sched), until);
 		else

@@ -115,13 +115,12 @@ static int read_apic(struct vcpu *v, u32 msr, u64 *val)
 
 int guest_rdmsr(struct vcpu *v, u32 msr, u64 *val)
 {
-	const struct row *row;
-	unsigned mtrr;
-
 	if (is_apic_msr(msr)) /* first, being the frequent ones */
 		return read_apic(v, msr, val);
-	row = find_row(msr);
-	mtrr = mtrr_index(msr);
+
+	const struct row *row = find_row(msr);
+	unsigned mtrr = mtrr_index(msr);
+
 	if (row) {
 		*val = row->kind == STATE ? hvm->get(v, (enum vreg)row->val) : row->val;
 		return row->kind == ABSENT ? -EINVAL : 0;
@@ -176,13 +175,12 @@ static int write_mtrr(struct vcpu *v, unsigned i, u64 val)
 
 int guest_wrmsr(struct vcpu *v, u32 msr, u64 val)
 {
-	const struct row *row;
-	unsigned mtrr;
-
 	if (is_apic_msr(msr))
 		return msr == MSR_TSC_DEADLINE ? write_deadline(v, val) : lapic_wrmsr(&v->lapic, msr, val);
-	row = find_row(msr);
-	mtrr = mtrr_index(msr);
+
+	const struct row *row = find_row(msr);
+	unsigned mtrr = mtrr_index(msr);
+
 	switch (msr) {
 	case MSR_TSC:
 		hvm->set(v, REG_TSC_OFFSET, hvm->get(v, REG_TSC_OFFSET) + val - hvm->get(v, REG_TSC));

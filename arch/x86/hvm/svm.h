@@ -17,15 +17,12 @@ enum { VMCB_GDTR = 6, VMCB_LDTR, VMCB_IDTR, VMCB_TR, VMCB_SEGS };
 
 struct vmcb {
 	u32 intercept_cr; /* reads 15:0, writes 31:16 */
-	u32 intercept_dr, intercept_exceptions;
-	u32 intercept1, intercept2, intercept3;
+	u32 intercept_dr, intercept_exceptions, intercept1, intercept2, intercept3;
 	u8 reserved018[0x040 - 0x018];
 	u64 iopm, msrpm, tsc_offset;
 	u32 asid;
 	u8 tlb_control, reserved05d[3];
-	u64 vintr;
-	u64 int_shadow;
-	u64 exit_code, exit_info1, exit_info2;
+	u64 vintr, int_shadow, exit_code, exit_info1, exit_info2;
 	struct vm_event exit_int_info;
 	u64 np_enable;
 	u8 reserved098[0x0a8 - 0x098];
