@@ -10,21 +10,18 @@
 
 #define FRAME_ORDERS 19 /* 0 .. 18 */
 
-/* Owners. Guests have ids from OWNER_GUEST up. */
-enum {
-	OWNER_NONE = 0, /* not RAM, or reserved by firmware: never handed out */
-	OWNER_FREE = 1,
-	OWNER_HOST = 2, /* the hypervisor's own: image, heap, host tables */
-	OWNER_GUEST = 16,
-};
+/*
+ * Owners. NONE: not RAM, or reserved by firmware, and never handed out. HOST: the hypervisor's own, such as image, heap
+ * and host tables. Guests have ids from OWNER_GUEST up.
+ */
+enum { OWNER_NONE, OWNER_FREE, OWNER_HOST, OWNER_GUEST = 16 };
 
-enum frame_state {
-	FRAME_RESERVED,  /* no RAM, or firmware's */
-	FRAME_FREE_HEAD, /* first frame of a free block of .order */
-	FRAME_FREE_BODY, /* inside a free block */
-	FRAME_USED,      /* allocated; .order is that of the allocation at its first frame */
-	FRAME_TABLE,     /* a P2M or shadow table of the owner: never mapped into it */
-};
+/*
+ * RESERVED: no RAM, or firmware's. FREE_HEAD: the first frame of a free block of .order. FREE_BODY: inside one. USED:
+ * allocated; .order is that of the allocation at its first frame. TABLE: a P2M or shadow table of the owner, never
+ * mapped into it.
+ */
+enum frame_state { FRAME_RESERVED, FRAME_FREE_HEAD, FRAME_FREE_BODY, FRAME_USED, FRAME_TABLE };
 
 struct frame {
 	union {

@@ -14,23 +14,11 @@
 #include "lib/bits.h"
 #include "lib/errno.h"
 
-#define CR0_WP    BIT(16)
-#define CR0_PG    BIT(31)
-#define CR4_PSE   BIT(4)
-#define CR4_PAE   BIT(5)
-#define CR4_LA57  BIT(12)
-#define CR4_SMEP  BIT(20)
-#define CR4_SMAP  BIT(21)
-#define EFER_LMA  BIT(10)
-#define EFER_NXE  BIT(11)
-#define RFLAGS_AC BIT(18)
+enum { CR0_WP = 1 << 16, EFER_LMA = 1 << 10, EFER_NXE = 1 << 11, RFLAGS_AC = 1 << 18 };
+enum { CR4_PSE = 1 << 4, CR4_PAE = 1 << 5, CR4_LA57 = 1 << 12, CR4_SMEP = 1 << 20, CR4_SMAP = 1 << 21 };
+#define CR0_PG BIT(31)
 
-#define E_P    BIT(0)
-#define E_W    BIT(1)
-#define E_U    BIT(2)
-#define E_A    BIT(5)
-#define E_D    BIT(6)
-#define E_PS   BIT(7)
+enum { E_P = 0x1, E_W = 0x2, E_U = 0x4, E_A = 0x20, E_D = 0x40, E_PS = 0x80 };
 #define E_NX   BIT(63)
 #define E_ADDR BITS(51, 12)
 

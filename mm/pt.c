@@ -398,11 +398,9 @@ struct pt_entry pt_lookup(const struct pt *pt, u64 va)
 
 int pt_init(struct pt *pt, const struct pt_format *fmt, const struct pt_ops *ops, u16 owner, unsigned max_order)
 {
-	*pt = (struct pt){.fmt = fmt, .ops = ops, .owner = owner, .max_order = max_order};
+	*pt = (struct pt){.fmt = fmt, .ops = ops, .owner = owner, .levels = 4, .max_order = max_order, .nx = true};
 	pt->spare = PT_DEBT_END;
 	pt->tables = 1;
-	pt->levels = 4;
-	pt->nx = true;
 	int err = frames_alloc(0, owner, FRAMES_ZERO, &pt->root);
 	if (err)
 		return err;

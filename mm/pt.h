@@ -19,16 +19,10 @@
 
 #include "lib/bits.h"
 
-enum {
-	PT_R = 1u << 0, /* none of R, W, X: not present */
-	PT_W = 1u << 1,
-	PT_X = 1u << 2,
-	PT_USER = 1u << 3,   /* long mode: also for CPL 3. NPT leaves need it */
-	PT_GLOBAL = 1u << 4, /* long mode: survives CR3 loads */
-	PT_A = 1u << 5,
-	PT_D = 1u << 6,
-	PT_IPAT = 1u << 7, /* EPT: the guest's PAT cannot change the memory type */
-};
+/* None of R, W, X: not present. */
+enum { PT_R = 0x01, PT_W = 0x02, PT_X = 0x04, PT_A = 0x20, PT_D = 0x40 };
+/* Long mode: also for CPL 3, as NPT leaves must be; survives CR3 loads. EPT: the guest's PAT does not count. */
+enum { PT_USER = 0x08, PT_GLOBAL = 0x10, PT_IPAT = 0x80 };
 #define PT_RWX (PT_R | PT_W | PT_X)
 
 enum pt_cache { PT_WB, PT_WC, PT_UC };
@@ -65,10 +59,9 @@ struct pt_debt {
 	u64 frames;      /* list of frames to free, linked through frame->gfn; PT_DEBT_END: none */
 };
 /* The gfn of a frame on such a list has bit 63 set, so that it looks like no mapping that anybody asked for. */
-#define PT_LISTED   BIT(63)
-#define PT_DEBT_END (PT_LISTED | BIT(62))
-#define PT_DEBT_NONE \
-	(struct pt_debt) { .frames = PT_DEBT_END }
+#define PT_LISTED    BIT(63)
+#define PT_DEBT_END  (PT_LISTED | BIT(62))
+#define PT_DEBT_NONE ((struct pt_debt){.frames = PT_DEBT_END})
 
 /* What the owner brings. Any may be NULL except flush. */
 struct pt_ops {
