@@ -12,7 +12,6 @@
 #include "lib/bits.h"
 #include "lib/errno.h"
 #include "lib/port.h"
-#include "lib/string.h"
 
 enum { ICR_STATUS = 0x1000, ICR_LEVEL = 0x8000, ICR_ASSERT = 0x4000, ICR_LOGICAL = 0x800 };
 
@@ -282,10 +281,7 @@ void lapic_reset(struct lapic *l, bool init)
 
 void lapic_init(struct lapic *l, struct platform *p, unsigned vcpu, struct timerq *q, const struct guest_clock *clock)
 {
-	memset(l, 0, sizeof(*l));
-	l->platform = p;
-	l->vcpu = vcpu;
-	l->clock = clock;
+	*l = (struct lapic){.platform = p, .vcpu = vcpu, .clock = clock};
 	timer_init(&l->timer, q, lapic_timer_fired, l);
 	lapic_reset(l, false);
 }

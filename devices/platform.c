@@ -3,7 +3,6 @@
 
 #include "lib/assert.h"
 #include "lib/bits.h"
-#include "lib/string.h"
 
 #define ISA_IRQS    16
 #define CASCADE_IRQ 2 /* not a line on a PC */
@@ -29,11 +28,7 @@ void platform_init(struct platform *p, const struct platform_ops *ops, void *ctx
 		   struct timerq **lapic_q, const struct guest_clock *clock, u64 epoch)
 {
 	ASSERT(vcpus > 0 && vcpus <= MAX_VCPUS);
-	memset(p, 0, sizeof(*p));
-	p->lock = LOCK_INIT(LOCK_DEVICES);
-	p->ops = ops;
-	p->ctx = ctx;
-	p->vcpus = vcpus;
+	*p = (struct platform){.lock = LOCK_INIT(LOCK_DEVICES), .ops = ops, .ctx = ctx, .vcpus = vcpus};
 	for (unsigned i = 0; i < vcpus; i++) {
 		p->lapic[i] = lapics[i];
 		lapic_init(lapics[i], p, i, lapic_q[i], clock);

@@ -29,10 +29,9 @@ struct platform_ops {
 /* Fixed places that the ACPI tables also name. The PM timer has 32 bits (TMR_VAL_EXT); there is no GPE block. */
 #define IOAPIC_BASE 0xfec00000ul
 #define IOAPIC_PINS 24
-#define RESET_PORT  0xcf9 /* value 6 resets */
-#define RTC_CENTURY 0x32  /* CMOS index */
-#define SCI_IRQ     9     /* level, active high */
-#define S5_TYPE     5
+
+/* Value 6 resets. The century is a CMOS index. The SCI is level-triggered, active high. */
+enum { RESET_PORT = 0xcf9, RTC_CENTURY = 0x32, SCI_IRQ = 9, S5_TYPE = 5 };
 
 /* ACPI: PM1a event block of 4 bytes, control block of 2 (SCI_EN is always set, there is no SMI_CMD), PM timer of 4. */
 enum { PM_EVT_PORT = 0x600, PM_CNT_PORT = 0x604, PM_TMR_PORT = 0x608 };

@@ -29,9 +29,8 @@ enum p2m_type {
 };
 
 #define P2M_MASK(t) (1u << (t))
-#define P2M_BACKED \
-	(P2M_MASK(P2M_RAM) | P2M_MASK(P2M_RO) | P2M_MASK(P2M_DIRECT) | P2M_MASK(P2M_SHARED)) /* have an mfn */
-#define P2M_OWNED (P2M_MASK(P2M_RAM) | P2M_MASK(P2M_RO)) /* the frame is the guest's own */
+#define P2M_OWNED   (P2M_MASK(P2M_RAM) | P2M_MASK(P2M_RO))                    /* the frame is the guest's own */
+#define P2M_BACKED  (P2M_OWNED | P2M_MASK(P2M_DIRECT) | P2M_MASK(P2M_SHARED)) /* have an mfn */
 
 struct p2m_entry {
 	mfn_t mfn; /* of this gfn, MFN_NONE if it has none */
