@@ -97,11 +97,12 @@ u64 alu_shift(enum op op, u64 a, u64 b, unsigned count, unsigned size, u64 *fl)
 u64 alu_mul(bool sign, u64 a, u64 b, unsigned size, u64 *hi, u64 *fl)
 {
 	unsigned __int128 product = (unsigned __int128)a * b;
-	u64 lo;
 
 	if (sign)
 		product = (unsigned __int128)((__int128)sext(a, size) * sext(b, size));
-	lo = (u64)product & mask_of(size);
+
+	u64 lo = (u64)product & mask_of(size);
+
 	*hi = (u64)(product >> (8 * size)) & mask_of(size);
 	flag(fl, FL_CF | FL_OF, *hi != (sign && top_bit(lo, size) ? mask_of(size) : 0));
 	return lo;

@@ -104,7 +104,6 @@ enum emul_result x_cmpxchg2(struct ex *e)
 	const struct insn *in = e->in;
 	u64 *r = e->r.r, old[2] = {r[R_AX], r[R_DX]}, new[2] = {r[R_BX], r[R_CX]};
 	bool done = false, small = in->opsize == 4;
-	enum emul_result res;
 
 	if (small) {
 		old[0] = (u32)old[0] | old[1] << 32;
@@ -112,7 +111,8 @@ enum emul_result x_cmpxchg2(struct ex *e)
 	} else if (e->ea & 15) {
 		return emul_raise(e, VEC_GP);
 	}
-	res = e->ops->cmpxchg(e->ctx, (enum seg)in->seg, e->ea, old, new, in->msize, &done, e->fault);
+
+	enum emul_result res = e->ops->cmpxchg(e->ctx, (enum seg)in->seg, e->ea, old, new, in->msize, &done, e->fault);
 	set_flags(e, FL_ZF, done ? FL_ZF : 0);
 	if (done)
 		return res;

@@ -153,8 +153,6 @@ static void fetch_modrm(struct cursor *c, struct insn *in)
 /* Prefixes and opcode, up to the row that is no group. */
 static const struct opcode *fetch_opcode(struct cursor *c, struct insn *in)
 {
-	const struct opcode *row;
-
 	do
 		in->opcode = (u8)fetch(c, 1);
 	while (take_prefix(in, in->opcode));
@@ -167,7 +165,9 @@ static const struct opcode *fetch_opcode(struct cursor *c, struct insn *in)
 		in->row++; /* XCHG R8, RAX; without the REX bit it would be XCHG RAX, RAX, which is NOP */
 	if (in->row == 0x17e && in->rep == 0xf3)
 		in->row = ROW_LOAD_MOVQ;
-	row = &emul_rows[in->row];
+
+	const struct opcode *row = &emul_rows[in->row];
+
 	if (row->flags & (F_GROUP | F_REG))
 		fetch_modrm(c, in);
 	if (row->flags & F_GROUP)
@@ -333,11 +333,12 @@ int insn_decode(const u8 *bytes, size_t n, enum gcpu_mode mode, struct insn *out
 {
 	static const u8 adsizes[] = {[MODE_REAL] = 2, [MODE_16] = 2, [MODE_32] = 4, [MODE_64] = 8};
 	struct cursor c = {.bytes = bytes, .end = (unsigned)MIN(n, (size_t)INSN_MAX)};
-	int err;
 
 	*out = (struct insn){.mode = (u8)mode, .seg = EMUL_NOREG, .base = EMUL_NOREG, .index = EMUL_NOREG};
 	out->adsize = adsizes[mode];
-	err = decode(&c, out);
+
+	int err = decode(&c, out);
+
 	out->len = (u8)c.pos;
 	if (out->seg == EMUL_NOREG)
 		out->seg = out->base == R_BP || out->base == R_SP ? SEG_SS : SEG_DS;

@@ -152,8 +152,6 @@ enum emul_result insn_exec(const struct insn *in, struct gregs *r, const struct 
 	const struct operation *op = &emul_operations[in->op];
 	struct ex e = {.in = in, .row = row, .op = in->op, .ops = ops, .ctx = ctx, .fault = fault, .orig = r, .r = *r};
 	bool atomic = op->access == A_RWL && in->has_mem && (in->lock || in->op == OP_XCHG || in->op == OP_CMPXCHG);
-	enum emul_result res;
-	u64 old;
 
 	if (!op->exec)
 		return EMUL_UNKNOWN;
@@ -164,8 +162,10 @@ enum emul_result insn_exec(const struct insn *in, struct gregs *r, const struct 
 	e.ea = insn_ea(in, r);
 	if (row->flags & F_ALIGN && in->has_mem && in->rep != 0xf3 && e.ea & (in->msize - 1u))
 		return emul_raise(&e, VEC_GP); /* segment bases are multiples of 16 wherever xmm moves are used */
-	res = load_operands(&e, op->access);
-	old = e.dst;
+
+	enum emul_result res = load_operands(&e, op->access);
+	u64 old = e.dst;
+
 	for (unsigned i = 0; res == EMUL_OK || (res == EMUL_AGAIN && i < LOCK_TRIES); i++) {
 		struct ex now = e;
 

@@ -80,11 +80,12 @@ enum emul_result x_popf(struct ex *e)
 {
 	u64 mask = FL_ARITH | FL_TF | FL_DF | FL_NT | (e->in->opsize > 2 ? FL_AC | FL_ID : 0), v;
 	unsigned cpl = e->ops->cpl(e->ctx);
-	enum emul_result res;
 
 	if (vm86_denied(e))
 		return emul_raise(e, VEC_GP);
-	res = pop(e, &v, 1);
+
+	enum emul_result res = pop(e, &v, 1);
+
 	set_flags(e, mask | (cpl <= iopl(e) ? FL_IF : 0) | (cpl == 0 ? FL_IOPL : 0), v);
 	return res;
 }
@@ -94,11 +95,12 @@ enum emul_result x_enter(struct ex *e)
 {
 	unsigned size = e->in->opsize;
 	u64 frame = e->r.r[R_BP], locals = e->in->imm & 0xffff, v;
-	enum emul_result res;
 
 	if (e->in->imm >> 16 & 31)
 		return EMUL_UNKNOWN;
-	res = emul_read(e, SEG_SS, stack_at(e, -(locals + size)), &v, size, EMUL_RMW);
+
+	enum emul_result res = emul_read(e, SEG_SS, stack_at(e, -(locals + size)), &v, size, EMUL_RMW);
+
 	if (res == EMUL_OK)
 		res = push(e, &frame, 1);
 	reg_set(e, R_BP, e->r.r[R_SP], size);
@@ -109,10 +111,11 @@ enum emul_result x_enter(struct ex *e)
 enum emul_result x_leave(struct ex *e)
 {
 	u64 frame;
-	enum emul_result res;
 
 	set_sp(e, e->r.r[R_BP]);
-	res = pop(e, &frame, 1);
+
+	enum emul_result res = pop(e, &frame, 1);
+
 	reg_set(e, R_BP, frame, e->in->opsize);
 	return res;
 }
@@ -195,11 +198,12 @@ enum emul_result x_retf(struct ex *e)
 enum emul_result x_iret(struct ex *e)
 {
 	u64 v[3];
-	enum emul_result res;
 
 	if (e->in->mode != MODE_REAL || e->r.rflags & FL_VM)
 		return x_system(e);
-	res = pop(e, v, 3);
+
+	enum emul_result res = pop(e, v, 3);
+
 	if (res != EMUL_OK)
 		return res;
 	set_flags(e, e->in->opsize == 2 ? 0x7fd5 : 0x257fd5, v[2]);
