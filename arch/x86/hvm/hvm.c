@@ -48,10 +48,9 @@ int hvm_init(void)
 	hvm_host = (struct hvm_host){host_cpuid,   xsetbv,           xmm, f->xcr0_mask, f->xsave_size,
 				     f->phys_bits, cpu_has(FEAT_SVM)};
 	if (!cpu_has(FEAT_SVM)) {
-		log(cpu_has(FEAT_VMX)
-			    ? "hvm: this CPU has VMX (Intel), which this version does not use: an AMD CPU is needed\n"
-			    : "hvm: this CPU has neither SVM nor VMX, or an outer hypervisor hides it: "
-			      "enable nested virtualisation there\n");
+		log("hvm: this CPU has %s\n",
+		    cpu_has(FEAT_VMX) ? "VMX (Intel), which this version does not use: an AMD CPU is needed"
+				      : "no SVM, or an outer hypervisor hides it: enable nested virtualisation there");
 		return -ENODEV;
 	}
 	if (!cpu_has(FEAT_NPT)) {

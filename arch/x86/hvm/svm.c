@@ -310,16 +310,11 @@ static void fill_exit(const struct vmcb *b, struct vm_exit *x)
 	}
 }
 
-/* What the exit interrupted is to be injected again; but INT n, INT3 and INTO are run again, for rip is still there. */
-static bool is_soft(const struct vm_event *e)
-{
-	return e->type == EVENT_SOFT || (e->type == EVENT_EXCEPTION && (e->vector == 3 || e->vector == 4));
-}
-
 static void after_exit(struct vcpu *v)
 {
 	struct svm *s = svm_of(v);
 	struct vmcb *b = &s->vmcb;
+	struct vm_event *e = &v->event;
 
 	v->regs.r[R_AX] = b->rax;
 	v->regs.r[R_SP] = b->rsp;
@@ -327,9 +322,10 @@ static void after_exit(struct vcpu *v)
 	v->regs.rflags = b->rflags;
 	if ((b->vintr & VINTR_TPR) != lapic_get_cr8(&v->lapic))
 		lapic_set_cr8(&v->lapic, b->vintr & VINTR_TPR);
-	v->event = b->exit_int_info;
-	if (is_soft(&v->event))
-		v->event.valid = false;
+	/* What the exit interrupted is injected again; but INT n, INT3, INTO are run again, for rip is still there. */
+	*e = b->exit_int_info;
+	if (e->type == EVENT_SOFT || (e->type == EVENT_EXCEPTION && (e->vector == 3 || e->vector == 4)))
+		e->valid = false;
 	fill_exit(b, &v->exit);
 	if (b->exit_code == SVM_IRET) {
 		s->iret_seen = true;
