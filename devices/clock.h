@@ -10,9 +10,7 @@
 
 #define NS_PER_SEC 1000000000u
 
-#define PIT_HZ 1193182u
-#define PM_HZ  3579545u
-#define RTC_HZ 32768u
+enum { PIT_HZ = 1193182, PM_HZ = 3579545, RTC_HZ = 32768 };
 
 /* A timer that a guest makes periodic fires at most this often; what it would have told in between is one interrupt. */
 #define GUEST_PERIOD_MIN_NS 20000u

@@ -11,9 +11,8 @@
 #include "devices/clock.h"
 #include "lib/port.h"
 
-#define CONTROL        3
-#define REFRESH_NS     15085 /* port 61 bit 4 toggles at the rate at which a PC refreshed its memory */
-#define PERIOD_MIN     24    /* ticks: GUEST_PERIOD_MIN_NS */
+/* Port 61 bit 4 toggles at the rate at which a PC refreshed its memory. PERIOD_MIN: GUEST_PERIOD_MIN_NS in ticks. */
+enum { CONTROL = 3, REFRESH_NS = 15085, PERIOD_MIN = 24 };
 #define PERIODIC(mode) ((mode) == 2 || (mode) == 3)
 
 enum { ACCESS_LATCH, ACCESS_LOW, ACCESS_HIGH, ACCESS_BOTH };

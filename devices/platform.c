@@ -4,9 +4,8 @@
 #include "lib/assert.h"
 #include "lib/bits.h"
 
-#define ISA_IRQS    16
-#define CASCADE_IRQ 2 /* not a line on a PC */
-#define TIMER_PIN   2 /* the IOAPIC pin of IRQ 0 */
+/* The cascade is not a line on a PC; its pin of the IOAPIC is that of IRQ 0. */
+enum { ISA_IRQS = 16, CASCADE_IRQ = 2, TIMER_PIN = 2 };
 
 static const struct bus_region regions[] = {
 	{BUS_PIO, 1, 0x20, 2, pic_io, NULL},

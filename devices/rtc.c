@@ -8,8 +8,7 @@
 #include "devices/clock.h"
 #include "lib/port.h"
 
-#define INDEX_PORT 0x70
-#define RTC_IRQ    8
+enum { INDEX_PORT = 0x70, RTC_IRQ = 8 };
 
 enum { SECONDS, SECONDS_ALARM, MINUTES, MINUTES_ALARM, HOURS, HOURS_ALARM, WEEKDAY, DAY, MONTH, YEAR };
 enum { REG_A = 10, REG_B, REG_C, REG_D };

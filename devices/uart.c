@@ -14,8 +14,8 @@ enum { IER_RX = 1, IER_THRE = 2 };
 enum { IIR_NONE = 1, IIR_THRE = 2, IIR_RX = 4, IIR_FIFO = 0xc0 };
 enum { FCR_ENABLE = 1, FCR_CLEAR_RX = 2 };
 enum { LCR_DLAB = 0x80, MCR_OUT2 = 8, MCR_LOOP = 0x10 };
-enum { LSR_READY = 1, LSR_EMPTY = 0x60 /* holding and shift register */ };
-enum { MSR_ONLINE = 0xb0 /* CTS, DSR, DCD */ };
+/* EMPTY: holding and shift register. ONLINE: CTS, DSR and DCD. */
+enum { LSR_READY = 1, LSR_EMPTY = 0x60, MSR_ONLINE = 0xb0 };
 
 /* The pending interrupt of the highest priority. */
 static u8 cause(const struct uart *u)
