@@ -247,7 +247,8 @@ static inline struct fake_vm *fake_new(unsigned vcpus)
 				     .xmm = fake_xmm,
 				     .xcr0_mask = BITS(2, 0) | BITS(7, 5),
 				     .xsave_size = 2688,
-				     .phys_bits = 40};
+				     .phys_bits = 40,
+				     .gb_pages = true};
 	f->vm.name = "fake";
 	f->vm.clock.tsc_khz = FAKE_TSC;
 	if (p2m_init(p, &pt_format_long, OWNER_GUEST, ORDER_2M, 40) || p2m_add_slot(p, GFN(0), 0xa0, P2M_RAM) ||

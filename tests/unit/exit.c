@@ -488,6 +488,21 @@ static void double_and_triple_faults(void **state)
 	assert_string_equal(f->vm.end_detail, "triple fault");
 }
 
+/* In 16-bit code the last instruction of a segment is followed by the first; in unreal mode rip may be larger. */
+static void rip_wraps_as_the_mode_says(void **state)
+{
+	static const struct {
+		u64 rip, next;
+	} t[] = {{0xffff, 0}, {0x1234, 0x1235}, {0x12345, 0x12346}, {0xffffffff, 0}};
+
+	fake_hw(v)->reg[REG_CR0] = CR0_ET;
+	for (unsigned i = 0; i < ARRAY_SIZE(t); i++) {
+		v->regs.rip = t[i].rip;
+		fake_exit(f, io(1, true));
+		assert_int_equal(v->regs.rip, t[i].next);
+	}
+}
+
 static void real_mode_has_no_error_codes(void **state)
 {
 	fake_hw(v)->reg[REG_CR0] = CR0_ET;
@@ -605,6 +620,7 @@ int main(void)
 		T(nmi_blocks_nmi),
 		T(init_and_sipi),
 		T(double_and_triple_faults),
+		T(rip_wraps_as_the_mode_says),
 		T(real_mode_has_no_error_codes),
 		T(intercepted_exceptions_are_passed_on),
 		T(hlt_waits_for_an_interrupt),

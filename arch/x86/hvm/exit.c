@@ -11,8 +11,8 @@ void insn_done(struct vcpu *v, unsigned len)
 {
 	u64 rip = v->regs.rip + len;
 
-	if (rip >> 32 != v->regs.rip >> 32 && v->exit.mode != MODE_64)
-		rip = (u32)rip;
+	if (v->exit.mode != MODE_64)
+		rip = v->exit.mode == MODE_32 || v->regs.rip >> 16 ? (u32)rip : (u16)rip;
 	v->regs.rip = rip;
 	v->regs.rflags &= ~(u64)RFLAGS_RF;
 	hvm->set(v, REG_INT_SHADOW, 0);

@@ -23,7 +23,7 @@ struct hvm_host {
 	u64 xcr0_mask;                                  /* what guests may set in XCR0; 0: no XSAVE */
 	u32 xsave_size;                                 /* of an area for all of that */
 	u8 phys_bits;
-	bool amd;
+	bool amd, gb_pages;
 };
 extern struct hvm_host hvm_host;
 

@@ -45,8 +45,14 @@ int hvm_init(void)
 {
 	const struct cpu_features *f = &cpu_features;
 
-	hvm_host = (struct hvm_host){host_cpuid,   xsetbv,           xmm, f->xcr0_mask, f->xsave_size,
-				     f->phys_bits, cpu_has(FEAT_SVM)};
+	hvm_host = (struct hvm_host){host_cpuid,
+				     xsetbv,
+				     xmm,
+				     f->xcr0_mask,
+				     f->xsave_size,
+				     f->phys_bits,
+				     cpu_has(FEAT_SVM),
+				     cpu_has(FEAT_GB_PAGES)};
 	if (!cpu_has(FEAT_SVM)) {
 		log("hvm: this CPU has %s\n",
 		    cpu_has(FEAT_VMX) ? "VMX (Intel), which this version does not use: an AMD CPU is needed"
@@ -137,8 +143,11 @@ static void fpu_save(struct vcpu *v)
 
 static void fpu_load(struct vcpu *v)
 {
+	static const u32 something;
 	u64 mask = hvm_host.xcr0_mask;
 
+	/* AMD leaves the last x87 instruction's address and operand in place unless one is pending: another guest's. */
+	__asm__ volatile("fnclex; emms; fildl %0" ::"m"(something));
 	if (!mask) {
 		__asm__ volatile("fxrstor64 (%0)" ::"r"(v->xsave) : "memory");
 		return;

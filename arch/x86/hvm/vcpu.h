@@ -29,12 +29,20 @@ enum outcome { OUT_RESUME, OUT_BLOCK, OUT_STOP };
  * backend lets it have them without exits.
  * INT_SHADOW: whether the next instruction is in an STI or MOV SS shadow. TSC: what RDTSC would say now; only read.
  */
-/* clang-format off */
 enum vreg {
-	REG_CR0, REG_CR2, REG_CR3, REG_CR4, REG_EFER, REG_DR6, REG_DR7, REG_PAT,
-	REG_INT_SHADOW, REG_TSC_OFFSET, REG_TSC, VREGS
+	REG_CR0,
+	REG_CR2,
+	REG_CR3,
+	REG_CR4,
+	REG_EFER,
+	REG_DR6,
+	REG_DR7,
+	REG_PAT,
+	REG_INT_SHADOW,
+	REG_TSC_OFFSET,
+	REG_TSC,
+	VREGS
 };
-/* clang-format on */
 
 /* Only base and limit of these count. */
 #define SEG_GDTR ((enum seg)SEGS)
