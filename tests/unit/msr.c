@@ -81,6 +81,16 @@ static void mtrrs(void **state)
 	assert_int_equal(guest_rdmsr(v, 0x210, &val), -EINVAL);
 }
 
+/* Addresses above the guest's width are #GP: the page would lie where no access can reach it. */
+static void apic_base(void **state)
+{
+	u64 base = rd(MSR_APIC_BASE);
+
+	assert_true(wr(MSR_APIC_BASE, base | BIT(39)));
+	assert_false(wr(MSR_APIC_BASE, base | BIT(40)));
+	assert_true(rd(MSR_APIC_BASE) == (base | BIT(39)));
+}
+
 static void tsc(void **state)
 {
 	host_set_now(5000);
@@ -163,7 +173,8 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(efer),  T(pat), T(mtrrs), T(tsc), T(tsc_deadline), T(constants), T(unknown_ones_are_told_a_few_times),
+		T(efer),  T(pat),          T(mtrrs),     T(apic_base),
+		T(tsc),   T(tsc_deadline), T(constants), T(unknown_ones_are_told_a_few_times),
 		T(sweep),
 	};
 

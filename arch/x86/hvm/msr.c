@@ -175,6 +175,8 @@ static int write_mtrr(struct vcpu *v, unsigned i, u64 val)
 
 int guest_wrmsr(struct vcpu *v, u32 msr, u64 val)
 {
+	if (msr == MSR_APIC_BASE && val >> guest_phys_bits(v))
+		return -EINVAL;
 	if (is_apic_msr(msr))
 		return msr == MSR_TSC_DEADLINE ? write_deadline(v, val) : lapic_wrmsr(&v->lapic, msr, val);
 
