@@ -230,6 +230,7 @@ enum outcome exit_dispatch(struct vcpu *v, const struct vm_exit *x)
 	case EXIT_IO:
 		return do_io(v, x);
 	case EXIT_CR:
+	case EXIT_SOFT:
 		return emulate(v);
 	case EXIT_NPF:
 		return do_npf(v, x);
@@ -239,6 +240,7 @@ enum outcome exit_dispatch(struct vcpu *v, const struct vm_exit *x)
 		vcpu_exception(v, VEC_GP, true, 0);
 		return OUT_RESUME;
 	case EXIT_VENDOR_OP:
+	case EXIT_HYPERCALL: /* CPUID offers none */
 		vcpu_exception(v, VEC_UD, false, 0);
 		return OUT_RESUME;
 	case EXIT_TRIPLE:

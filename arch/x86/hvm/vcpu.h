@@ -67,13 +67,16 @@ enum { SEG_ATTR_S = 0x10, SEG_ATTR_P = 0x80, SEG_ATTR_L = 0x200, SEG_ATTR_DB = 0
  * MMIO       EPT misconfiguration or reserved-bit fault: the MMIO fast path
  * EXCEPTION  an intercepted exception (vector in .vector)
  * INVD       WBINVD too
- * VENDOR_OP  VMRUN, VMXON, VMCALL, SKINIT, ...: #UD in the guest
+ * VENDOR_OP  VMRUN, VMXON, SKINIT, ...: #UD in the guest
+ * HYPERCALL  VMMCALL, VMCALL
+ * SOFT       the hardware cannot run the guest's state (real mode without unrestricted guest): nothing was entered, the
+ *            next instruction is emulated; .mode and .cpl count
  * TRIPLE     shutdown
  * ERROR      the hardware refused the guest's state
  */
 enum { EXIT_OTHER, EXIT_INTERRUPT, EXIT_WINDOW, EXIT_CPUID, EXIT_HLT, EXIT_IO, EXIT_MSR_READ, EXIT_MSR_WRITE, EXIT_CR };
 enum { EXIT_NPF = EXIT_CR + 1, EXIT_MMIO, EXIT_EXCEPTION, EXIT_XSETBV, EXIT_INVD, EXIT_RDPMC, EXIT_VENDOR_OP };
-enum { EXIT_TRIPLE = EXIT_VENDOR_OP + 1, EXIT_ERROR, EXIT_KINDS };
+enum { EXIT_HYPERCALL = EXIT_VENDOR_OP + 1, EXIT_SOFT, EXIT_TRIPLE, EXIT_ERROR, EXIT_KINDS };
 
 struct vm_exit {
 	u8 kind;      /* EXIT_* */
