@@ -104,10 +104,10 @@ $(HOST)/property/%: tests/property/%.c $(HOST)/libpure.a
 	@mkdir -p $(@D)
 	$(Q)$(HOST_CC) $(HOST_CFLAGS) -MF $@.d -o $@ $< $(HOST)/libpure.a $(link_flags) -lcmocka
 
-$(HOST)/fuzz/%: tests/fuzz/%.c tests/host/replay.c $(HOST)/libpure.a
+$(HOST)/fuzz/%: tests/fuzz/%.c $(HOST)/obj/tests/host/replay.o $(HOST)/libpure.a
 	$(call say,LD)
 	@mkdir -p $(@D)
-	$(Q)$(HOST_CC) $(HOST_CFLAGS) -MF $@.d -o $@ $< tests/host/replay.c $(HOST)/libpure.a $(link_flags)
+	$(Q)$(HOST_CC) $(HOST_CFLAGS) -MF $@.d -o $@ $< $(HOST)/obj/tests/host/replay.o $(HOST)/libpure.a $(link_flags)
 
 # The same harness under libFuzzer, for long runs: make fuzz-config && build/fuzz/config
 # -Dlog: libFuzzer itself calls libm's.

@@ -6,19 +6,20 @@
 
 static void kick(struct lapic *l) { l->platform->ops->kick(l->platform->ctx, l->vcpu); }
 
-/* TMR before IRR: whoever sees the request sees its kind. Nobody is kicked for a request that is pending already. */
+/* TMR before the request: whoever sees the request sees its kind. Nobody is kicked for one that is on its way already.
+ */
 bool lapic_post(struct lapic *l, u8 vector, bool level)
 {
-	u64 bit = BIT(vector % 64);
+	u32 *tmr = lapic_word(l, REG_TMR, vector), bit = 1u << vector % 32;
 
-	if (!(atomic_load_relaxed(&l->base) & LAPIC_BASE_ENABLE) ||
-	    !(atomic_load_relaxed(&l->reg[REG_SVR]) & SVR_ENABLE) || vector < 16)
+	if (!(atomic_load_relaxed(&l->base) & LAPIC_BASE_ENABLE) || !(lapic_get(l, REG_SVR) & SVR_ENABLE) ||
+	    vector < 16)
 		return false;
 	if (level)
-		atomic_or(&l->tmr[vector / 64], bit);
-	else if (atomic_load(&l->tmr[vector / 64]) & bit)
-		atomic_and(&l->tmr[vector / 64], ~bit);
-	if (!(atomic_or(&l->irr[vector / 64], bit) & bit))
+		atomic_or(tmr, bit);
+	else if (atomic_load(tmr) & bit)
+		atomic_and(tmr, ~bit);
+	if (!(atomic_or(&l->posted[vector / 64], BIT(vector % 64)) & BIT(vector % 64)))
 		kick(l);
 	return true;
 }
@@ -63,7 +64,7 @@ static bool deliver(struct lapic *l, const struct apic_msg *m)
 /* SDM vol. 3, 11.6.2.2 and 11.12.10: x2APIC clusters of 16; xAPIC flat model, or clusters of 4. */
 static bool matches_logical(const struct lapic *l, u32 dest)
 {
-	u32 ldr = atomic_load_relaxed(&l->reg[REG_LDR]);
+	u32 ldr = lapic_get(l, REG_LDR);
 
 	if (dest == APIC_BROADCAST)
 		return true;
@@ -72,7 +73,7 @@ static bool matches_logical(const struct lapic *l, u32 dest)
 	ldr >>= 24;
 	if (dest > 0xff)
 		return false;
-	if (atomic_load_relaxed(&l->reg[REG_DFR]) >> 28 == 0xf)
+	if (lapic_get(l, REG_DFR) >> 28 == 0xf)
 		return dest & ldr;
 	return (dest >> 4 == ldr >> 4 || dest >> 4 == 0xf) && (dest & ldr & 0xf);
 }
@@ -105,8 +106,8 @@ bool lapic_send(struct platform *p, const struct lapic *src, const struct apic_m
 			continue;
 		if (m->delivery != APIC_LOWEST)
 			taken |= deliver(l, m);
-		else if ((atomic_load_relaxed(&l->reg[REG_SVR]) & SVR_ENABLE) &&
-			 (!best || atomic_load_relaxed(&l->reg[REG_TPR]) < atomic_load_relaxed(&best->reg[REG_TPR])))
+		else if ((lapic_get(l, REG_SVR) & SVR_ENABLE) &&
+			 (!best || lapic_get(l, REG_TPR) < lapic_get(best, REG_TPR)))
 			best = l;
 	}
 	return best ? deliver(best, m) : taken;

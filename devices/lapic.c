@@ -25,50 +25,65 @@ enum { ICR_STATUS = 0x1000, ICR_LEVEL = 0x8000, ICR_ASSERT = 0x4000, ICR_LOGICAL
 
 static bool in_x2apic(const struct lapic *l) { return l->base & LAPIC_BASE_X2APIC; }
 
-static int highest(const u64 *bits)
+/* The highest vector in ISR or IRR, or 0. */
+static u8 highest(const struct lapic *l, unsigned first)
 {
-	for (int i = 3; i >= 0; i--) {
-		u64 word = atomic_load(&bits[i]);
+	for (unsigned i = 8; i-- > 0;) {
+		u32 word = lapic_get(l, first + i);
 
 		if (word)
-			return i * 64 + (int)bit_high(word);
+			return (u8)(i * 32 + bit_high(word));
 	}
-	return -1;
+	return 0;
 }
 
 static u8 ppr(const struct lapic *l)
 {
-	int isr = highest(l->isr);
-	u8 serving = isr < 0 ? 0 : isr & 0xf0;
+	u8 tpr = (u8)lapic_get(l, REG_TPR), serving = l->svi & 0xf0;
 
-	return (l->reg[REG_TPR] & 0xf0) >= serving ? (u8)l->reg[REG_TPR] : serving;
+	return (tpr & 0xf0) >= serving ? tpr : serving;
 }
 
-int lapic_pending(const struct lapic *l)
+static void take_posted(struct lapic *l)
 {
-	int vector = highest(l->irr);
+	for (unsigned i = 0; i < 4; i++) {
+		u64 word = atomic_load_relaxed(&l->posted[i]);
 
-	return vector >= 0 && (vector & 0xf0) > (ppr(l) & 0xf0) ? vector : -1;
+		if (!word)
+			continue;
+		word = atomic_swap(&l->posted[i], 0);
+		*lapic_reg(l, REG_IRR + 2 * i) |= (u32)word;
+		*lapic_reg(l, REG_IRR + 2 * i + 1) |= (u32)(word >> 32);
+		l->rvi = MAX(l->rvi, (u8)(i * 64 + bit_high(word)));
+	}
+}
+
+int lapic_pending(struct lapic *l)
+{
+	take_posted(l);
+	return l->rvi && (l->rvi & 0xf0) > (ppr(l) & 0xf0) ? l->rvi : -1;
 }
 
 void lapic_ack(struct lapic *l, u8 vector)
 {
-	atomic_and(&l->irr[vector / 64], ~BIT(vector % 64));
-	bitmap_set(l->isr, vector);
+	*lapic_word(l, REG_IRR, vector) &= ~(1u << vector % 32);
+	*lapic_word(l, REG_ISR, vector) |= 1u << vector % 32;
+	l->rvi = highest(l, REG_IRR);
+	l->svi = MAX(l->svi, vector);
 }
 
 bool lapic_accepts_pic(const struct lapic *l)
 {
-	u32 lint0 = atomic_load_relaxed(&l->reg[REG_LVT_LINT0]);
+	u32 lint0 = lapic_get(l, REG_LVT_LINT0);
 
 	if (!(atomic_load_relaxed(&l->base) & LAPIC_BASE_ENABLE))
 		return l->vcpu == 0;
 	return !(lint0 & LVT_MASKED) && ((lint0 >> 8) & 7) == APIC_EXTINT;
 }
 
-u8 lapic_get_cr8(const struct lapic *l) { return (l->reg[REG_TPR] >> 4) & 0xf; }
+u8 lapic_get_cr8(const struct lapic *l) { return (lapic_get(l, REG_TPR) >> 4) & 0xf; }
 
-void lapic_set_cr8(struct lapic *l, u8 cr8) { atomic_store_relaxed(&l->reg[REG_TPR], (cr8 & 0xfu) << 4); }
+void lapic_set_cr8(struct lapic *l, u8 cr8) { lapic_put(l, REG_TPR, (cr8 & 0xfu) << 4); }
 
 gpa_t lapic_page(const struct lapic *l)
 {
@@ -77,13 +92,14 @@ gpa_t lapic_page(const struct lapic *l)
 
 static void eoi(struct lapic *l)
 {
-	int vector = highest(l->isr);
+	u8 vector = l->svi;
 
-	if (vector < 0)
+	if (!vector)
 		return;
-	bitmap_clear(l->isr, (unsigned)vector);
-	if (atomic_load(&l->tmr[vector / 64]) & BIT(vector % 64))
-		platform_eoi(l->platform, (u8)vector);
+	*lapic_word(l, REG_ISR, vector) &= ~(1u << vector % 32);
+	l->svi = highest(l, REG_ISR);
+	if (atomic_load(lapic_word(l, REG_TMR, vector)) & 1u << vector % 32)
+		platform_eoi(l->platform, vector);
 }
 
 static void send_ipi(struct lapic *l, u32 lo, u32 hi)
@@ -101,8 +117,8 @@ static void send_ipi(struct lapic *l, u32 lo, u32 hi)
 
 static void write_icr(struct lapic *l, u32 lo, u32 hi)
 {
-	l->reg[REG_ICR] = lo & ~(ICR_RESERVED | ICR_STATUS);
-	l->reg[REG_ICR_HI] = hi;
+	lapic_put(l, REG_ICR, lo & ~(ICR_RESERVED | ICR_STATUS));
+	lapic_put(l, REG_ICR_HI, hi);
 	send_ipi(l, lo, hi);
 }
 
@@ -117,38 +133,36 @@ static void write_lvt(struct lapic *l, unsigned reg, u32 val, u32 svr)
 	if (reg == REG_LVT_TIMER)
 		lapic_timer_write(l, reg, val);
 	else
-		atomic_store_relaxed(&l->reg[reg], val);
+		lapic_put(l, reg, val);
 }
 
 static void write_svr(struct lapic *l, u32 svr)
 {
 	for (unsigned reg = REG_LVT_TIMER; reg <= REG_LVT_ERROR; reg++)
-		write_lvt(l, reg, l->reg[reg], svr);
-	atomic_store_relaxed(&l->reg[REG_SVR], svr & 0x3ff);
+		write_lvt(l, reg, lapic_get(l, reg), svr);
+	lapic_put(l, REG_SVR, svr & 0x3ff);
 }
 
-static u32 read_register(const struct lapic *l, unsigned reg)
+static u32 read_register(struct lapic *l, unsigned reg)
 {
-	const u64 *bits = reg >= REG_IRR ? l->irr : reg >= REG_TMR ? l->tmr : l->isr;
-
-	if (reg >= REG_ISR && reg < REG_IRR + 8)
-		return (u32)(atomic_load(&bits[(reg & 7) / 2]) >> (reg & 1) * 32);
 	if (reg == REG_PPR)
 		return ppr(l);
-	return reg == REG_CURRENT ? lapic_timer_count(l, port_now()) : reg < ARRAY_SIZE(l->reg) ? l->reg[reg] : 0;
+	if (reg >= REG_IRR && reg < REG_IRR + 8)
+		take_posted(l);
+	return reg == REG_CURRENT ? lapic_timer_count(l, port_now()) : reg < LAPIC_REGS ? lapic_get(l, reg) : 0;
 }
 
 /* The registers that can be written in both modes, and are the same in both. Returns false for others. */
 static bool write_common(struct lapic *l, unsigned reg, u32 val)
 {
 	if (reg == REG_TPR)
-		atomic_store_relaxed(&l->reg[REG_TPR], val & 0xff);
+		lapic_put(l, REG_TPR, val & 0xff);
 	else if (reg == REG_EOI)
 		eoi(l);
 	else if (reg == REG_SVR)
 		write_svr(l, val);
 	else if (reg >= REG_LVT_TIMER && reg <= REG_LVT_ERROR)
-		write_lvt(l, reg, val, l->reg[REG_SVR]);
+		write_lvt(l, reg, val, lapic_get(l, REG_SVR));
 	else if (reg == REG_INITIAL || reg == REG_DIVIDE)
 		lapic_timer_write(l, reg, reg == REG_DIVIDE ? val & 0xb : val);
 	else
@@ -159,11 +173,11 @@ static bool write_common(struct lapic *l, unsigned reg, u32 val)
 static void xapic_write(struct lapic *l, unsigned reg, u32 val)
 {
 	if (reg == REG_ICR)
-		write_icr(l, val, l->reg[REG_ICR_HI]);
+		write_icr(l, val, lapic_get(l, REG_ICR_HI));
 	else if (reg == REG_ICR_HI || reg == REG_LDR)
-		atomic_store_relaxed(&l->reg[reg], val & 0xff000000);
+		lapic_put(l, reg, val & 0xff000000);
 	else if (reg == REG_DFR)
-		atomic_store_relaxed(&l->reg[reg], val | 0x0fffffff);
+		lapic_put(l, reg, val | 0x0fffffff);
 	else
 		write_common(l, reg, val);
 }
@@ -203,8 +217,8 @@ static bool x2apic_write(struct lapic *l, unsigned reg, u64 val)
  */
 static void set_ids(struct lapic *l)
 {
-	l->reg[REG_ID] = in_x2apic(l) ? l->vcpu : l->vcpu << 24;
-	atomic_store_relaxed(&l->reg[REG_LDR], in_x2apic(l) ? l->vcpu >> 4 << 16 | 1u << (l->vcpu & 15) : 0);
+	lapic_put(l, REG_ID, in_x2apic(l) ? l->vcpu : l->vcpu << 24);
+	lapic_put(l, REG_LDR, in_x2apic(l) ? l->vcpu >> 4 << 16 | 1u << (l->vcpu & 15) : 0);
 }
 
 /* Legal ways (SDM vol. 3, 11.12.5): off to xAPIC, xAPIC to x2APIC, any to off. */
@@ -236,7 +250,7 @@ int lapic_rdmsr(struct lapic *l, u32 msr, u64 *val)
 	} else if (in_x2apic(l) && reg < 64 && (READABLE & BIT(reg))) {
 		*val = read_register(l, reg);
 		if (reg == REG_ICR)
-			*val |= (u64)l->reg[REG_ICR_HI] << 32;
+			*val |= (u64)lapic_get(l, REG_ICR_HI) << 32;
 	} else {
 		return -EINVAL;
 	}
@@ -260,20 +274,18 @@ void lapic_reset(struct lapic *l, bool init)
 		l->base = LAPIC_DEFAULT_BASE | LAPIC_BASE_ENABLE | (l->vcpu == 0 ? LAPIC_BASE_BSP : 0);
 		atomic_store(&l->events, 0);
 	}
-	for (unsigned i = 0; i < 4; i++) {
-		atomic_store(&l->irr[i], 0);
-		atomic_store(&l->tmr[i], 0);
-		l->isr[i] = 0;
-	}
-	for (unsigned reg = 0; reg < ARRAY_SIZE(l->reg); reg++)
-		l->reg[reg] = reg >= REG_LVT_TIMER && reg <= REG_LVT_ERROR ? LVT_MASKED : 0;
-	l->reg[REG_VERSION] = LAPIC_VERSION;
-	l->reg[REG_SVR] = 0xff;
-	l->reg[REG_DFR] = 0xffffffff;
+	for (unsigned i = 0; i < ARRAY_SIZE(l->posted); i++)
+		atomic_store(&l->posted[i], 0);
+	for (unsigned reg = 0; reg < LAPIC_REGS; reg++)
+		atomic_store(lapic_reg(l, reg), reg >= REG_LVT_TIMER && reg <= REG_LVT_ERROR ? LVT_MASKED : 0);
+	l->rvi = l->svi = 0;
+	lapic_put(l, REG_VERSION, LAPIC_VERSION);
+	lapic_put(l, REG_SVR, 0xff);
+	lapic_put(l, REG_DFR, 0xffffffff);
 	set_ids(l);
 	if (!init && l->vcpu == 0) {
-		l->reg[REG_LVT_LINT0] = APIC_EXTINT << 8;
-		l->reg[REG_LVT_LINT1] = APIC_NMI << 8;
+		lapic_put(l, REG_LVT_LINT0, APIC_EXTINT << 8);
+		lapic_put(l, REG_LVT_LINT1, APIC_NMI << 8);
 	}
 	l->tsc_deadline = 0;
 	timer_set(&l->timer, TIMER_NEVER);

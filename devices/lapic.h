@@ -4,9 +4,9 @@
  * are not recorded: ESR is always 0.
  *
  * Who touches what: the owning vCPU's pCPU reads and writes registers and runs the timer; other pCPUs post interrupts.
- * Requests (IRR, TMR and the pending INIT, SIPI, NMI) are atomics that anyone may set, followed by a kick; everything
- * else belongs to the owner, but what routing needs (base, SVR, LDR, DFR, TPR, LINT0) others read, relaxed: an
- * interrupt that races with a change of these takes either way, as on a bus.
+ * Requests (posted, TMR and the pending INIT, SIPI, NMI) are atomics that anyone may set, followed by a kick;
+ * everything else belongs to the owner, but what routing needs (base, SVR, LDR, DFR, TPR, LINT0) others read, relaxed:
+ * an interrupt that races with a change of these takes either way, as on a bus.
  *
  * No function here takes platform.lock but the write of EOI (through platform_eoi); so none may be called with it held
  * but lapic_post, lapic_send and lapic_accepts_pic.
@@ -54,17 +54,21 @@ enum { LAPIC_EV_NMI = 1, LAPIC_EV_INIT = 2, LAPIC_EV_SIPI = 4 };
 
 struct lapic {
 	struct platform *platform;
-	unsigned vcpu;      /* index in the guest; also the APIC id */
-	u64 base;           /* IA32_APIC_BASE */
-	u64 irr[4], tmr[4]; /* atomic; only the owner clears IRR */
-	u64 isr[4];
-	u32 reg[64];     /* the registers that are as last written (devices/lapic_regs.h) */
+	unsigned vcpu; /* index in the guest; also the APIC id */
+	u64 base;      /* IA32_APIC_BASE */
+	u64 posted[4]; /* requests on their way to IRR, which the owner moves there; atomic */
+	u8 rvi, svi;   /* the highest vector in IRR and in ISR, 0 if none: as hardware that virtualises APICs has it */
 	u64 timer_start; /* ns at which the running count began; modulo 2^64 */
 	u64 tsc_deadline;
 	struct timer timer;
 	u32 events; /* LAPIC_EV_*, atomic */
 	u8 sipi_vector;
 	const struct guest_clock *clock;
+	/*
+	 * The registers where the hardware has them (devices/lapic_regs.h), so that it can serve this page to the guest
+	 * by itself. TMR is atomic.
+	 */
+	u32 page[PAGE_SIZE / sizeof(u32)] ALIGNED(PAGE_SIZE);
 };
 
 /* Sets up, as after power-up. Only before the guest runs. */
@@ -87,8 +91,8 @@ gpa_t lapic_page(const struct lapic *l);
 u8 lapic_get_cr8(const struct lapic *l);
 void lapic_set_cr8(struct lapic *l, u8 cr8);
 
-/* The highest pending vector that priority lets through, or -1. By the owner. Does not change anything. */
-int lapic_pending(const struct lapic *l);
+/* The highest pending vector that priority lets through, or -1. By the owner. */
+int lapic_pending(struct lapic *l);
 /* The vector is being delivered: IRR to ISR. By the owner. */
 void lapic_ack(struct lapic *l, u8 vector);
 /* Whether the virtual wire (LINT0 as ExtINT, or the APIC disabled) lets 8259 interrupts through to this vCPU. */

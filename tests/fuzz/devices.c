@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "devices/clock.h"
+#include "devices/lapic_regs.h"
 #include "devices/platform.h"
 #include "lib/assert.h"
 #include "lib/bits.h"
@@ -126,14 +127,15 @@ static void check_vcpu(unsigned i)
 	if (lapic_pending(l) >= 0) {
 		served = platform_ack(&p, i);
 		ASSERT(served == vector && vector >= 16);
-		ASSERT(!bitmap_test(l->irr, (unsigned)vector) && bitmap_test(l->isr, (unsigned)vector));
+		ASSERT(!(*lapic_word(l, REG_IRR, (u8)vector) >> vector % 32 & 1));
+		ASSERT(*lapic_word(l, REG_ISR, (u8)vector) >> vector % 32 & 1);
 	} else if (vector >= 0) {
 		ASSERT(lapic_accepts_pic(l) && p.pic.out);
 		served = platform_ack(&p, i);
 		ASSERT(served == vector);
 	}
 	ASSERT(lapic_get_cr8(l) < 16);
-	ASSERT(!(l->irr[0] & 0xffff));
+	ASSERT(!(*lapic_reg(l, REG_IRR) & 0xffff));
 	if (lapic_take_events(l, &sipi) & LAPIC_EV_INIT)
 		lapic_reset(l, true);
 }

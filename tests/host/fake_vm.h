@@ -232,13 +232,14 @@ static inline void fake_long_mode(struct vcpu *v, unsigned cpl)
 
 static inline struct fake_vm *fake_new(unsigned vcpus)
 {
-	struct fake_vm *f = calloc(1, sizeof(*f));
+	struct fake_vm *f = aligned_alloc(PAGE_SIZE, sizeof(*f));
 	struct p2m *p = &f->vm.p2m;
 	struct lapic *lapic[FAKE_VCPUS];
 	struct timerq *q[FAKE_VCPUS];
 	struct bus_region mmio = {BUS_MMIO, 8, FAKE_MMIO, PAGE_SIZE, fake_device, f};
 	struct bus_region port = {BUS_PIO, 4, FAKE_PORT, 16, fake_device, f};
 
+	memset(f, 0, sizeof(*f));
 	host_machine(32 * MB);
 	host_log_clear();
 	hvm = &fake_ops;

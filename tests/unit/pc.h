@@ -59,10 +59,11 @@ static const struct platform_ops pc_ops = {.console_out = pc_console, .power = p
 
 static inline struct pc *pc_new(void)
 {
-	struct pc *pc = calloc(1, sizeof(*pc));
+	struct pc *pc = aligned_alloc(PAGE_SIZE, sizeof(*pc));
 	struct lapic *lapics[PC_VCPUS];
 	struct timerq *queues[PC_VCPUS];
 
+	memset(pc, 0, sizeof(*pc));
 	host_set_now(1000);
 	host_set_cpu(0);
 	timerq_init(&pc->q, 0);

@@ -236,16 +236,12 @@ static void choose_asid(struct vcpu *v, struct pcpu *p, struct svm_cpu *c)
 static void before_entry(struct vcpu *v)
 {
 	struct vmcb *b = vmcb_of(v);
-	const u64 *irr = v->lapic.irr;
-	bool waiting = atomic_load_relaxed(&irr[0]) | atomic_load_relaxed(&irr[1]) | atomic_load_relaxed(&irr[2]) |
-		       atomic_load_relaxed(&irr[3]);
-
 	b->rax = v->regs.r[R_AX];
 	b->rsp = v->regs.r[R_SP];
 	b->rip = v->regs.rip;
 	b->rflags = v->regs.rflags;
 	b->vintr |= lapic_get_cr8(&v->lapic);
-	b->intercept_cr = waiting || (b->vintr & VINTR_IRQ) ? (u32)CR8_WRITE : 0;
+	b->intercept_cr = v->lapic.rvi || (b->vintr & VINTR_IRQ) ? (u32)CR8_WRITE : 0;
 	b->event_inject = v->event;
 }
 
