@@ -1,12 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""QEMU's command line, in one place for run, tests and bench; and `./cleave run`."""
+"""QEMU's command line, in one place for run, tests and bench; and `./cleave run`, in QEMU or Bochs."""
 import argparse
 import os
 import re
 import subprocess
 import sys
 
+import bochs
 import debian
 import image
 import initramfs
@@ -24,19 +25,21 @@ memory  = 512M
 """
 
 
-def kvm_nests():
-    """Whether /dev/kvm works and gives its guests SVM. Returns (bool, why not)."""
+def kvm(device="/dev/kvm", modules="/sys/module"):
+    """The vendor whose virtualisation KVM here gives its guests: ("amd" or "intel", "") or (None, why not)."""
     try:
-        os.close(os.open("/dev/kvm", os.O_RDWR))
+        os.close(os.open(device, os.O_RDWR))
     except OSError as e:
-        return False, "/dev/kvm: " + e.strerror
-    try:
-        with open("/sys/module/kvm_amd/parameters/nested", encoding="ascii") as f:
-            if f.read().strip() in ("1", "Y"):
-                return True, ""
-        return False, "kvm_amd does not nest"
-    except OSError:
-        return False, "/dev/kvm gives its guests no SVM"
+        return None, "%s: %s" % (device, e.strerror)
+    for vendor, module, name in (("amd", "kvm_amd", "SVM"), ("intel", "kvm_intel", "VMX")):
+        try:
+            with open("%s/%s/parameters/nested" % (modules, module), encoding="ascii") as f:
+                if f.read().strip() in ("1", "Y"):
+                    return vendor, ""
+            return None, "KVM here gives its guests no %s: load %s with nested=1" % (name, module)
+        except OSError:
+            continue
+    return None, "KVM here gives its guests neither SVM nor VMX"
 
 
 def ovmf():
@@ -94,37 +97,61 @@ def guests_memory(conf):
     return sum(int(n) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[s.lower()] for n, s in sizes)
 
 
-def main():
+def accelerator(a):
+    """What runs the machine: ("kvm", "tcg" or "bochs", why not KVM)."""
+    vendor, why = kvm()
+    if vendor and a.shadow:
+        vendor, why = None, "KVM cannot hide nested paging"
+    if vendor and a.cpu not in (None, vendor):
+        vendor, why = None, "KVM here has the CPU of the other vendor"
+    if vendor:
+        return "kvm", why
+    return ("bochs" if a.cpu == "intel" else "tcg"), why
+
+
+def in_bochs(a, why, memory, out):
+    for flag, given, reason in (("--uefi", a.uefi, "it has no UEFI firmware"), ("--screen", a.screen, "its screen is not shown")):
+        if given:
+            raise SystemExit("cleave: an Intel CPU without KVM is Bochs', and %s: leave %s out, or use --cpu amd" % (reason, flag))
+    model = bochs.INTEL_NO_EPT if a.shadow else bochs.INTEL
+    print("cleave: Bochs' %s, emulated (%s); Ctrl-A X ends it" % (model, why), flush=True)
+    return bochs.command(out, a.pcpus, memory, model)
+
+
+def in_qemu(a, accel, why, memory, out):
+    screen = []
+    if a.screen:
+        shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        screen = ["-display", "gtk" if shown else "vnc=127.0.0.1:0", "-serial", "mon:stdio"]
+    cmd = qemu(memory, a.pcpus, "max,-npt" if a.shadow else "max", accel, a.uefi, out, vga="std" if a.screen else "none",
+               extra=screen)
+    if a.screen:
+        cmd.remove("-nographic")
+        print("cleave: the screen is", "a window" if shown else "at vnc://127.0.0.1:5900")
+    print("cleave: QEMU with", "KVM" if accel == "kvm" else "an emulated AMD CPU (%s)" % why + "; Ctrl-A X ends it", flush=True)
+    return cmd
+
+
+def arguments():
     p = argparse.ArgumentParser(prog="cleave run", description="Boots Cleave in an emulator with these guests.")
     p.add_argument("config", nargs="?", help="default: Debian's kernel and busybox")
-    p.add_argument("--cpu", choices=("amd", "intel"), default="amd")
+    p.add_argument("--cpu", choices=("amd", "intel"), help="default: what KVM has here, else amd")
     p.add_argument("--uefi", action="store_true")
     p.add_argument("--shadow", action="store_true", help="a processor without nested paging")
     p.add_argument("--pcpus", type=int, default=2)
     p.add_argument("--memory", help="of the machine")
     p.add_argument("--screen", action="store_true")
-    a = p.parse_args()
-    if a.cpu == "intel":
-        print("cleave: the Intel backend (VMX, EPT) is not in this version", file=sys.stderr)
-        sys.exit(2)
+    return p.parse_args()
+
+
+def main():
+    a = arguments()
     conf = a.config or default_config()
     out = os.path.join(BUILD, "run", "disk.img")
     image.make(conf, out)
-
-    nests, why = kvm_nests()
-    if nests and a.shadow:
-        nests, why = False, "KVM cannot hide nested paging"
     memory = a.memory or "%dM" % (max(1024, (guests_memory(conf) * 9 // 8 >> 20) + 256))
-    screen = []
-    if a.screen:
-        shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-        screen = ["-display", "gtk" if shown else "vnc=127.0.0.1:0", "-serial", "mon:stdio"]
-    cmd = qemu(memory, a.pcpus, "max,-npt" if a.shadow else "max", "kvm" if nests else "tcg", a.uefi, out,
-               vga="std" if a.screen else "none", extra=screen)
-    if a.screen:
-        cmd.remove("-nographic")
-        print("cleave: the screen is", "a window" if shown else "at vnc://127.0.0.1:5900")
-    print("cleave: QEMU with", "KVM" if nests else "emulation (%s)" % why + "; Ctrl-A X ends it", flush=True)
+    accel, why = accelerator(a)
+    cmd = in_bochs(a, why, memory, out) if accel == "bochs" else in_qemu(a, accel, why, memory, out)
     sys.exit(subprocess.run(cmd, check=False).returncode)
 
 
