@@ -12,8 +12,7 @@ bool lapic_post(struct lapic *l, u8 vector, bool level)
 {
 	u32 *tmr = lapic_word(l, REG_TMR, vector), bit = 1u << vector % 32;
 
-	if (!(atomic_load_relaxed(&l->base) & LAPIC_BASE_ENABLE) || !(lapic_get(l, REG_SVR) & SVR_ENABLE) ||
-	    vector < 16)
+	if (!(atomic_load_relaxed(&l->base) & LAPIC_BASE_ENABLE) || !atomic_load_relaxed(&l->enabled) || vector < 16)
 		return false;
 	if (level)
 		atomic_or(tmr, bit);
@@ -106,7 +105,7 @@ bool lapic_send(struct platform *p, const struct lapic *src, const struct apic_m
 			continue;
 		if (m->delivery != APIC_LOWEST)
 			taken |= deliver(l, m);
-		else if ((lapic_get(l, REG_SVR) & SVR_ENABLE) &&
+		else if (atomic_load_relaxed(&l->enabled) &&
 			 (!best || lapic_get(l, REG_TPR) < lapic_get(best, REG_TPR)))
 			best = l;
 	}

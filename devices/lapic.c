@@ -123,12 +123,12 @@ static void write_icr(struct lapic *l, u32 lo, u32 hi)
 }
 
 /* A software-disabled APIC keeps all its LVT entries masked. */
-static void write_lvt(struct lapic *l, unsigned reg, u32 val, u32 svr)
+static void write_lvt(struct lapic *l, unsigned reg, u32 val, bool enabled)
 {
 	static const u32 writable[] = {0x700ff, 0x107ff, 0x107ff, 0x1a7ff, 0x1a7ff, 0x100ff};
 
 	val &= writable[reg - REG_LVT_TIMER];
-	if (!(svr & SVR_ENABLE))
+	if (!enabled)
 		val |= LVT_MASKED;
 	if (reg == REG_LVT_TIMER)
 		lapic_timer_write(l, reg, val);
@@ -139,8 +139,9 @@ static void write_lvt(struct lapic *l, unsigned reg, u32 val, u32 svr)
 static void write_svr(struct lapic *l, u32 svr)
 {
 	for (unsigned reg = REG_LVT_TIMER; reg <= REG_LVT_ERROR; reg++)
-		write_lvt(l, reg, lapic_get(l, reg), svr);
+		write_lvt(l, reg, lapic_get(l, reg), svr & SVR_ENABLE);
 	lapic_put(l, REG_SVR, svr & 0x3ff);
+	atomic_store_relaxed(&l->enabled, svr & SVR_ENABLE);
 }
 
 static u32 read_register(struct lapic *l, unsigned reg)
@@ -162,7 +163,7 @@ static bool write_common(struct lapic *l, unsigned reg, u32 val)
 	else if (reg == REG_SVR)
 		write_svr(l, val);
 	else if (reg >= REG_LVT_TIMER && reg <= REG_LVT_ERROR)
-		write_lvt(l, reg, val, lapic_get(l, REG_SVR));
+		write_lvt(l, reg, val, l->enabled);
 	else if (reg == REG_INITIAL || reg == REG_DIVIDE)
 		lapic_timer_write(l, reg, reg == REG_DIVIDE ? val & 0xb : val);
 	else
@@ -180,6 +181,18 @@ static void xapic_write(struct lapic *l, unsigned reg, u32 val)
 		lapic_put(l, reg, val | 0x0fffffff);
 	else
 		write_common(l, reg, val);
+}
+
+void lapic_written(struct lapic *l, unsigned offset)
+{
+	unsigned reg = offset / 16;
+
+	if (reg == REG_ID)
+		lapic_put(l, REG_ID, l->vcpu << 24);
+	else if (reg == REG_ESR)
+		lapic_put(l, REG_ESR, 0);
+	else
+		xapic_write(l, reg, lapic_get(l, reg));
 }
 
 void lapic_mmio(struct lapic *l, struct bus_op *op)
@@ -287,6 +300,9 @@ void lapic_reset(struct lapic *l, bool init)
 		lapic_put(l, REG_LVT_LINT0, APIC_EXTINT << 8);
 		lapic_put(l, REG_LVT_LINT1, APIC_NMI << 8);
 	}
+	atomic_store_relaxed(&l->enabled, false);
+	l->lvt = LVT_MASKED;
+	l->initial = l->divide = 0;
 	l->tsc_deadline = 0;
 	timer_set(&l->timer, TIMER_NEVER);
 }

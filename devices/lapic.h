@@ -58,7 +58,9 @@ struct lapic {
 	u64 base;      /* IA32_APIC_BASE */
 	u64 posted[4]; /* requests on their way to IRR, which the owner moves there; atomic */
 	u8 rvi, svi;   /* the highest vector in IRR and in ISR, 0 if none: as hardware that virtualises APICs has it */
-	u64 timer_start; /* ns at which the running count began; modulo 2^64 */
+	bool enabled;  /* by SVR; atomic */
+	u32 lvt, initial, divide; /* of the timer, as it runs by them */
+	u64 timer_start;          /* ns at which the running count began; modulo 2^64 */
 	u64 tsc_deadline;
 	struct timer timer;
 	u32 events; /* LAPIC_EV_*, atomic */
@@ -81,6 +83,8 @@ void lapic_reset(struct lapic *l, bool init);
 
 /* An access inside the 4 KB page at lapic_page(l). op->addr is the full address; only its low 12 bits count. */
 void lapic_mmio(struct lapic *l, struct bus_op *op);
+/* The hardware has put what the guest wrote into the page, at this offset; what that does is still to be done. */
+void lapic_written(struct lapic *l, unsigned offset);
 /* IA32_APIC_BASE, IA32_TSC_DEADLINE, and 0x800-0x8ff. Return 0, or -EINVAL where the guest gets #GP. */
 int lapic_rdmsr(struct lapic *l, u32 msr, u64 *val);
 int lapic_wrmsr(struct lapic *l, u32 msr, u64 val);

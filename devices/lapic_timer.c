@@ -12,15 +12,12 @@
 enum timer_mode { ONE_SHOT, PERIODIC, TSC_DEADLINE };
 
 static unsigned mode_of(u32 lvt) { return (lvt >> 17) & 3; }
-static unsigned mode(const struct lapic *l) { return mode_of(lapic_get(l, REG_LVT_TIMER)); }
+static unsigned mode(const struct lapic *l) { return mode_of(l->lvt); }
 
 /* log2 of ns per count: the divide register has 0 for 2 .. 6 for 128, 7 for 1, in bits 3, 1 and 0. */
-static unsigned shift(const struct lapic *l)
-{
-	return (((lapic_get(l, REG_DIVIDE) & 3) | ((lapic_get(l, REG_DIVIDE) >> 1) & 4)) + 1) & 7;
-}
+static unsigned shift(const struct lapic *l) { return (((l->divide & 3) | ((l->divide >> 1) & 4)) + 1) & 7; }
 
-static u64 period(const struct lapic *l) { return (u64)lapic_get(l, REG_INITIAL) << shift(l); }
+static u64 period(const struct lapic *l) { return (u64)l->initial << shift(l); }
 
 static u64 deadline_ns(const struct lapic *l)
 {
@@ -37,14 +34,14 @@ u32 lapic_timer_count(const struct lapic *l, u64 now)
 		return 0;
 	if (mode(l) == PERIODIC)
 		ran %= ns;
-	return ran < ns ? lapic_get(l, REG_INITIAL) - (u32)(ran >> shift(l)) : 0;
+	return ran < ns ? l->initial - (u32)(ran >> shift(l)) : 0;
 }
 
 static void deliver(struct lapic *l)
 {
 	l->tsc_deadline = 0;
-	if (!(lapic_get(l, REG_LVT_TIMER) & LVT_MASKED))
-		lapic_post(l, (u8)lapic_get(l, REG_LVT_TIMER), false);
+	if (!(l->lvt & LVT_MASKED))
+		lapic_post(l, (u8)l->lvt, false);
 }
 
 /* The time of the next interrupt that would be delivered, or TIMER_NEVER. */
@@ -52,7 +49,7 @@ static u64 next_interrupt(const struct lapic *l, u64 now)
 {
 	u64 ns = period(l), ran = now - l->timer_start;
 
-	if (lapic_get(l, REG_LVT_TIMER) & LVT_MASKED)
+	if (l->lvt & LVT_MASKED)
 		return TIMER_NEVER;
 	if (mode(l) == TSC_DEADLINE)
 		return l->tsc_deadline ? deadline_ns(l) : TIMER_NEVER;
@@ -102,17 +99,21 @@ void lapic_timer_write(struct lapic *l, unsigned reg, u32 val)
 	u64 now = port_now(), counted;
 	bool deadline = mode(l) == TSC_DEADLINE;
 
-	if (reg == REG_INITIAL && deadline)
+	if (reg == REG_INITIAL && deadline) {
+		lapic_put(l, reg, 0);
 		return;
+	}
 	if (l->timer.when <= now)
 		lapic_timer_fired(l);
 	if (reg == REG_LVT_TIMER && (mode_of(val) == TSC_DEADLINE) != deadline) {
 		lapic_put(l, REG_INITIAL, 0);
+		l->initial = 0;
 		l->tsc_deadline = 0;
 	}
 	l->tsc_deadline = lapic_timer_deadline(l, now);
-	counted = reg == REG_DIVIDE ? lapic_get(l, REG_INITIAL) - lapic_timer_count(l, now) : 0;
+	counted = reg == REG_DIVIDE ? l->initial - lapic_timer_count(l, now) : 0;
 	lapic_put(l, reg, val);
+	*(reg == REG_LVT_TIMER ? &l->lvt : reg == REG_DIVIDE ? &l->divide : &l->initial) = val;
 	if (reg != REG_LVT_TIMER)
 		l->timer_start = now - (counted << shift(l));
 	arm(l, now);

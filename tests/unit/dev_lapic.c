@@ -574,5 +574,8 @@ int main(void)
 		cmocka_unit_test(timer_agrees_with_the_pm_timer),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = cmocka_run_group_tests_name("emulated", tests, NULL, NULL);
+
+	pc_virtual_apic = true;
+	return failed + cmocka_run_group_tests_name("virtualised", tests, NULL, NULL);
 }

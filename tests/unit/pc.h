@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "devices/clock.h"
+#include "devices/lapic_regs.h"
 #include "devices/platform.h"
 #include "lib/port.h"
 #include "tests/host/host.h"
@@ -145,11 +146,28 @@ static inline u32 apic_read(struct pc *pc, unsigned vcpu, u32 reg)
 	return (u32)op.val;
 }
 
+/* Whether writes of registers come as from hardware that virtualises APICs: after they are in the page. */
+static bool pc_virtual_apic;
+
+/* Intel SDM vol. 3, 30.4.3.2 */
+static inline bool hardware_writes(unsigned reg)
+{
+	const u64 regs = BIT(REG_ID) | BIT(REG_TPR) | BIT(REG_EOI) | BITS(REG_SVR, REG_LDR) | BIT(REG_ESR) |
+			 BITS(REG_INITIAL, REG_ICR) | BIT(REG_DIVIDE);
+
+	return reg < LAPIC_REGS && (regs >> reg & 1);
+}
+
 static inline void apic_write(struct pc *pc, unsigned vcpu, u32 reg, u32 val)
 {
 	struct bus_op op = {.space = BUS_MMIO, .size = 4, .write = true, .addr = LAPIC_DEFAULT_BASE + reg, .val = val};
 
-	lapic_mmio(&pc->lapic[vcpu], &op);
+	if (pc_virtual_apic && hardware_writes(reg / 16)) {
+		lapic_put(&pc->lapic[vcpu], reg / 16, val);
+		lapic_written(&pc->lapic[vcpu], reg);
+	} else {
+		lapic_mmio(&pc->lapic[vcpu], &op);
+	}
 }
 
 #define APIC_TPR     0x80
