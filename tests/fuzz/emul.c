@@ -126,6 +126,8 @@ static unsigned f_cpl(void *ctx)
 	return v & 3;
 }
 
+static unsigned f_stack_size(void *ctx) { return f_cpl(ctx) & 1 ? 2 : 4; }
+
 static enum emul_result f_system(void *ctx, const struct insn *in, struct gregs *r, struct emul_fault *f)
 {
 	must(in->len > 0);
@@ -151,6 +153,7 @@ static const struct emul_ops ops = {
 	.get_sel = f_get_sel,
 	.load_seg = f_load_seg,
 	.cpl = f_cpl,
+	.stack_size = f_stack_size,
 	.system = f_system,
 	.xmm = f_xmm,
 };

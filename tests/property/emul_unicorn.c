@@ -115,6 +115,7 @@ static enum emul_result w_load_seg(void *ctx, enum seg s, u16 sel, struct emul_f
 }
 
 static unsigned w_cpl(void *ctx) { return 0; }
+static unsigned w_stack_size(void *ctx) { return ((struct world *)ctx)->mode == MODE_REAL ? 2 : 4; }
 
 static void w_xmm(void *ctx, unsigned n, void *val, bool write)
 {
@@ -130,6 +131,7 @@ static const struct emul_ops ops = {
 	.get_sel = w_get_sel,
 	.load_seg = w_load_seg,
 	.cpl = w_cpl,
+	.stack_size = w_stack_size,
 	.xmm = w_xmm,
 };
 
@@ -299,12 +301,13 @@ static bool excluded(const struct insn *in, enum gcpu_mode mode)
 	if ((in->op == OP_SHLD || in->op == OP_SHRD) && in->opsize == 2 && (row->c == K_CL || (in->imm & 31) > 16))
 		return true; /* undefined */
 
-	if (row->flags & F_PRIV || in->op >= OP_IRET)
+	if (row->flags & F_PRIV || in->op >= OP_INTO)
 		return true;
 	if (in->op == OP_IN || in->op == OP_OUT || in->op == OP_INS || in->op == OP_OUTS)
 		return true; /* Unicorn has no ports without hooks; the unit tests have them */
-	if (mode != MODE_REAL && (row->a == K_S || row->a == K_SO || in->op == OP_LDS || in->op == OP_JMPF ||
-				  in->op == OP_CALLF || in->op == OP_RETF || row->b == K_S))
+	if (mode != MODE_REAL &&
+	    (row->a == K_S || row->a == K_SO || in->op == OP_LDS || in->op == OP_JMPF || in->op == OP_CALLF ||
+	     in->op == OP_RETF || row->b == K_S || row->a == K_SYS || row->b == K_SYS))
 		return true; /* there are no descriptors */
 	return false;
 }

@@ -36,8 +36,9 @@ static struct {
 	enum emul_result load_seg, system;
 	u64 cr[16];
 	u8 xmm[16][16];
-	unsigned cpl, races;
+	unsigned cpl, races, stack_size; /* stack_size 0: as the code */
 	bool system_changes;
+	enum gcpu_mode mode;
 } w;
 static struct gregs r;
 static struct emul_fault fault;
@@ -133,6 +134,7 @@ static enum emul_result t_load_seg(void *ctx, enum seg s, u16 sel, struct emul_f
 }
 
 static unsigned t_cpl(void *ctx) { return w.cpl; }
+static unsigned t_stack_size(void *ctx) { return w.stack_size ? w.stack_size : w.mode == MODE_32 ? 4 : 2; }
 
 static enum emul_result t_system(void *ctx, const struct insn *in, struct gregs *regs, struct emul_fault *f)
 {
@@ -168,6 +170,7 @@ static int setup(void **state)
 		.get_sel = t_get_sel,
 		.load_seg = t_load_seg,
 		.cpl = t_cpl,
+		.stack_size = t_stack_size,
 		.system = t_system,
 		.xmm = t_xmm,
 	};
@@ -184,6 +187,7 @@ static enum emul_result exec_bytes(enum gcpu_mode mode, const u8 *b, size_t n)
 	assert_int_equal(insn_decode(b, n, mode, &in), 0);
 	w.log_len = 0;
 	w.log[0] = 0;
+	w.mode = mode;
 	return insn_exec(&in, &r, &ops, NULL, &fault);
 }
 
@@ -271,7 +275,61 @@ static void several_pushes_are_probed_first(void **state)
 	FAULTS(14, MODE_REAL, 0x9a, 0, 1, 0, 2); /* call 200:100 */
 	assert_int_equal(w.sel[SEG_CS], 0);
 	assert_null(strchr(w.log, 's'));
-	assert_int_equal(EXEC(MODE_REAL, 0xc8, 0, 0, 1), EMUL_UNKNOWN); /* nested enter */
+}
+
+/* The frame pointers of the procedures around, the new frame's, then the locals. */
+static void nested_enter(void **state)
+{
+	r.r[R_BP] = 0x900;
+	set_mem(0x8fc, 0x11112222, 4);
+	set_mem(0x8f8, 0x33334444, 4);
+	assert_int_equal(EXEC(MODE_32, 0xc8, 0x10, 0, 0x43), EMUL_OK); /* levels count modulo 32 */
+	assert_int_equal(r.r[R_BP], 0x7fc);
+	assert_int_equal(r.r[R_SP], 0x7e0);
+	assert_int_equal(mem(0x7fc, 4), 0x900);
+	assert_int_equal(mem(0x7f8, 4), 0x11112222);
+	assert_int_equal(mem(0x7f4, 4), 0x33334444);
+	assert_int_equal(mem(0x7f0, 4), 0x7fc);
+	r.r[R_BP] = 0x900;
+	w.fault_at = 0x8fc;
+	w.fault_on = 'r';
+	FAULTS(14, MODE_32, 0xc8, 0x10, 0, 3);
+}
+
+/* The stack may be narrower or wider than the code. */
+static void stacks_of_other_sizes(void **state)
+{
+	w.stack_size = 2;
+	r.r[R_SP] = 0x10800;
+	assert_int_equal(EXEC(MODE_32, 0x50), EMUL_OK); /* push eax */
+	assert_string_equal(w.log, "w4@7fc ");
+	assert_int_equal(r.r[R_SP], 0x107fc);
+	w.stack_size = 4;
+	r.r[R_SP] = 0x800;
+	assert_int_equal(EXEC(MODE_REAL, 0x50), EMUL_OK);
+	r.r[R_SP] = 2;
+	w.stack_size = 2;
+	assert_int_equal(EXEC(MODE_REAL, 0x58), EMUL_OK);
+	assert_int_equal(r.r[R_SP], 4);
+}
+
+static void bounds(void **state)
+{
+	r.r[R_BX] = 0x200;
+	set_mem(0x200, 0x0005fffe, 4); /* -2 to 5 */
+	for (unsigned i = 0; i < 8; i++) {
+		r.r[R_AX] = 0xfffe + i;
+		assert_int_equal(EXEC(MODE_REAL, 0x62, 0x07), EMUL_OK);
+	}
+	assert_string_equal(w.log, "r4@200 ");
+	r.r[R_AX] = 6;
+	struct gregs was = r;
+	assert_int_equal(EXEC(MODE_REAL, 0x62, 0x07), EMUL_FAULT);
+	assert_int_equal(fault.vector, 5);
+	assert_false(fault.has_error);
+	assert_memory_equal(&was, &r, sizeof(r));
+	r.r[R_AX] = 0xfffd;
+	assert_int_equal(EXEC(MODE_REAL, 0x62, 0x07), EMUL_FAULT);
 }
 
 static void pop_addresses_after_the_pop(void **state)
@@ -586,13 +644,42 @@ static void system_operation(void **state)
 	assert_int_equal(r.rip, 0x102);
 	assert_int_equal(EXEC(MODE_REAL, 0xcd, 0x10), EMUL_OK); /* int 10h goes elsewhere */
 	assert_int_equal(r.rip, 0x5104);
-	assert_int_equal(EXEC(MODE_32, 0xcf), EMUL_OK); /* iret outside real mode */
-	assert_string_equal(w.log, "S1@cf ");
+	r.rip = 0x100;
+	assert_int_equal(EXEC(MODE_32, 0xce), EMUL_OK); /* into, not taken */
+	assert_string_equal(w.log, "");
+	r.rflags |= OF;
+	assert_int_equal(EXEC(MODE_32, 0xce), EMUL_OK);
+	assert_string_equal(w.log, "S1@ce ");
 	r.r[R_AX] = 7;
 	was = r;
 	w.system = EMUL_UNKNOWN;
 	assert_int_equal(EXEC(MODE_64, 0xf4), EMUL_UNKNOWN); /* changes are taken back */
 	assert_memory_equal(&was, &r, sizeof(r));
+}
+
+/* IRET in protected mode stays at its level; flags by privilege. */
+static void iret_in_protected_mode(void **state)
+{
+	set_mem(0x800, 0x12345678, 4);
+	set_mem(0x804, 0x8, 4);
+	set_mem(0x808, 0x257ed7, 4);
+	assert_int_equal(EXEC(MODE_32, 0xcf), EMUL_OK);
+	assert_int_equal(r.rip, 0x12345678);
+	assert_int_equal(w.sel[SEG_CS], 8);
+	assert_int_equal(r.rflags, 0x257ed7);
+	assert_int_equal(r.r[R_SP], 0x80c);
+	r.r[R_SP] = 0x800;
+	assert_int_equal(EXEC(MODE_32, 0xcf), EMUL_UNKNOWN); /* NT: to another task */
+	r.rflags = 2 | IOPL3 / 3;
+	w.cpl = 3;
+	set_mem(0x804, 0xb, 4);
+	assert_int_equal(EXEC(MODE_32, 0xcf), EMUL_OK);
+	assert_int_equal(r.rflags, 0x254cd7 | IOPL3 / 3); /* neither IOPL nor IF */
+	r.r[R_SP] = 0x800;
+	r.rflags = 2;
+	w.cpl = 0;
+	assert_int_equal(EXEC(MODE_32, 0xcf), EMUL_UNKNOWN); /* to CPL 3 */
+	assert_int_equal(EXEC(MODE_64, 0xcf), EMUL_UNKNOWN);
 }
 
 static void far_transfers(void **state)
@@ -664,6 +751,9 @@ int main(void)
 		TEST(one_access_of_full_size),
 		TEST(faults_change_nothing),
 		TEST(several_pushes_are_probed_first),
+		TEST(nested_enter),
+		TEST(stacks_of_other_sizes),
+		TEST(bounds),
 		TEST(pop_addresses_after_the_pop),
 		TEST(rep_keeps_what_is_done),
 		TEST(rep_comes_in_batches),
@@ -678,6 +768,7 @@ int main(void)
 		TEST(privileges),
 		TEST(system_registers),
 		TEST(system_operation),
+		TEST(iret_in_protected_mode),
 		TEST(far_transfers),
 		TEST(rip_wraps_with_the_mode),
 		TEST(what_did_not_decode),

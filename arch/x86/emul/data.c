@@ -135,6 +135,58 @@ enum emul_result x_lahf(struct ex *e)
 enum emul_result x_sahf(struct ex *e) { return set_flags(e, 0xd5, e->r.r[R_AX] >> 8); }
 enum emul_result x_cmc(struct ex *e) { return set_flags(e, FL_CF, ~e->r.rflags); }
 
+/* DAA and DAS. */
+enum emul_result x_daa(struct ex *e)
+{
+	u64 al = reg_get(e, R_AX, 1), fl = e->r.rflags;
+	bool low = (al & 15) > 9 || fl & FL_AF, high = al > 0x99 || fl & FL_CF;
+	bool borrow = e->op == OP_DAS && low && al < 6;
+	u64 fix = (low ? 6u : 0) + (high ? 0x60u : 0);
+
+	al = alu(OP_OR, (e->op == OP_DAA ? al + fix : al - fix) & 0xff, 0, 1, &e->r.rflags);
+	set_flags(e, FL_AF | FL_CF, (low ? FL_AF : 0) | (high || borrow ? FL_CF : 0));
+	return reg_set(e, R_AX, al, 1);
+}
+
+/* AAA and AAS. */
+enum emul_result x_aaa(struct ex *e)
+{
+	u64 ax = e->r.r[R_AX];
+	bool adjust = (ax & 15) > 9 || e->r.rflags & FL_AF;
+
+	if (adjust)
+		ax += e->op == OP_AAA ? 0x106ul : -0x106ul;
+	set_flags(e, FL_AF | FL_CF, adjust ? FL_AF | FL_CF : 0);
+	return reg_set(e, R_AX, ax & 0xff0f, 2);
+}
+
+enum emul_result x_aam(struct ex *e)
+{
+	u64 al = reg_get(e, R_AX, 1), base = e->dst;
+
+	if (!base)
+		return emul_raise(e, VEC_DE);
+	return reg_set(e, R_AX, al / base << 8 | alu(OP_OR, al % base, 0, 1, &e->r.rflags), 2);
+}
+
+enum emul_result x_aad(struct ex *e)
+{
+	u64 ax = e->r.r[R_AX], al = (ax + (ax >> 8) * e->dst) & 0xff;
+
+	return reg_set(e, R_AX, alu(OP_OR, al, 0, 1, &e->r.rflags), 2);
+}
+
+/* Memory has the lower bound, then the upper. */
+enum emul_result x_bound(struct ex *e)
+{
+	unsigned size = e->in->opsize;
+	s64 i = sext(e->dst, size);
+
+	if (i < sext(e->src, size) || i > sext(e->src >> 8 * size, size))
+		return emul_raise(e, VEC_BR);
+	return EMUL_OK;
+}
+
 enum emul_result x_xlat(struct ex *e)
 {
 	u64 off = (e->r.r[R_BX] + (e->r.r[R_AX] & 0xff)) & mask_of(e->in->adsize), v;

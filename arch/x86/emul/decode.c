@@ -19,7 +19,7 @@
 #define AT(group, n)             [GROUP_BASE + 8 * (group) + (n)]
 #define ATS(group, m, n)         [GROUP_BASE + 8 * (group) + (m) ... GROUP_BASE + 8 * (group) + (n)]
 
-enum { G_8F, G_C6, G_F6, G_FE, G_FF, G_0F01, G_0FBA, G_0FC7, GROUPS, GROUP_BASE = 0x201, ROW_LOAD_MOVQ = 0x200 };
+enum { G_8F, G_C6, G_F6, G_FE, G_FF, G_0F00, G_0F01, G_0FBA, G_0FC7, GROUPS, GROUP_BASE = 0x201, ROW_LOAD_MOVQ = 0x200 };
 
 /* The six encodings of an arithmetic operation; PUSH and POP of a segment register. */
 #define ALU(n, op) \
@@ -31,9 +31,11 @@ const struct opcode emul_rows[GROUP_BASE + 8 * GROUPS] = {
 	ALU(0x00, ADD), ALU(0x08, OR), ALU(0x10, ADC), ALU(0x18, SBB), ALU(0x20, AND), ALU(0x28, SUB), ALU(0x30, XOR),
 	ALU(0x38, CMP), [0x80 ... 0x81] = ROW(ADD, E, IZ, F_W | F_REG), [0x83] = ROW(ADD, E, IB, F_REG),
 	SEGMENT(0x06, F_NO64), [0x0e] = ROW(PUSH, SO, NONE, F_NO64), SEGMENT(0x16, F_NO64), SEGMENT(0x1e, F_NO64),
+	[0x27] = ROW0(DAA, F_NO64), [0x2f] = ROW0(DAS, F_NO64), [0x37] = ROW0(AAA, F_NO64), [0x3f] = ROW0(AAS, F_NO64),
 	[0x40 ... 0x47] = ROW(INC, Z, NONE, 0), [0x48 ... 0x4f] = ROW(DEC, Z, NONE, 0),
 	[0x50 ... 0x57] = ROW(PUSH, Z, NONE, F_D64), [0x58 ... 0x5f] = ROW(POP, Z, NONE, F_D64),
-	[0x60] = ROW0(PUSHA, F_NO64), [0x61] = ROW0(POPA, F_NO64), [0x63] = ROW(MOVSX, G, ED, F_ONLY64),
+	[0x60] = ROW0(PUSHA, F_NO64), [0x61] = ROW0(POPA, F_NO64),
+	[0x62] = ROW(BOUND, G, M2, F_NO64 | F_REGEXT), [0x63] = ROW(MOVSX, G, ED, F_ONLY64),
 	[0x68] = ROW(PUSH, IZ, NONE, F_D64), [0x69] = ROW3(IMUL2, G, E, IZ, 0),
 	[0x6a] = ROW(PUSH, IB, NONE, F_D64), [0x6b] = ROW3(IMUL2, G, E, IB, 0),
 	[0x6c ... 0x6d] = ROW0(INS, F_W | F_MAX4), [0x6e ... 0x6f] = ROW0(OUTS, F_W | F_MAX4),
@@ -50,7 +52,8 @@ const struct opcode emul_rows[GROUP_BASE + 8 * GROUPS] = {
 	[0xc0 ... 0xc1] = ROW(ROL, E, IBU, F_W | F_REG), [0xc2] = ROW(RET, IW, NONE, F_F64), [0xc3] = ROW0(RET, F_F64),
 	[0xc4 ... 0xc5] = ROW(LDS, G, MP, F_NO64 | F_REGEXT), [0xc6 ... 0xc7] = GROUP(G_C6),
 	[0xc8] = ROW(ENTER, IE, NONE, F_D64), [0xc9] = ROW0(LEAVE, F_D64), [0xca] = ROW(RETF, IW, NONE, 0),
-	[0xcb] = ROW0(RETF, 0), [0xcc] = ROW0(SYSTEM, 0), [0xcd] = ROW(SYSTEM, IBU, NONE, 0), [0xcf] = ROW0(IRET, 0),
+	[0xcb] = ROW0(RETF, 0), [0xcc] = ROW0(SYSTEM, 0), [0xcd] = ROW(SYSTEM, IBU, NONE, 0), [0xce] = ROW0(INTO, F_NO64),
+	[0xcf] = ROW0(IRET, 0), [0xd4] = ROW(AAM, IBU, NONE, F_NO64), [0xd5] = ROW(AAD, IBU, NONE, F_NO64),
 	[0xd0 ... 0xd1] = ROW(ROL, E, 1, F_W | F_REG), [0xd2 ... 0xd3] = ROW(ROL, E, CL, F_W | F_REG),
 	[0xd7] = ROW0(XLAT, 0), [0xe0 ... 0xe2] = ROW(LOOP, J8, NONE, F_F64), [0xe3] = ROW(JCXZ, J8, NONE, F_F64),
 	[0xe4 ... 0xe5] = ROW(IN, A, IBU, F_W | F_MAX4), [0xe6 ... 0xe7] = ROW(OUT, IBU, A, F_W | F_MAX4),
@@ -60,10 +63,11 @@ const struct opcode emul_rows[GROUP_BASE + 8 * GROUPS] = {
 	[0xf4] = ROW0(SYSTEM, F_PRIV), [0xf5] = ROW0(CMC, 0), [0xf6 ... 0xf7] = GROUP(G_F6),
 	[0xf8 ... 0xfd] = ROW0(FLAG, 0), [0xfe] = GROUP(G_FE), [0xff] = GROUP(G_FF),
 
-	[0x101] = GROUP(G_0F01), [0x106] = ROW0(CLTS, F_PRIV), [0x108 ... 0x109] = ROW0(SYSTEM, F_PRIV),
+	[0x100] = GROUP(G_0F00), [0x101] = GROUP(G_0F01), [0x106] = ROW0(CLTS, F_PRIV), [0x108 ... 0x109] = ROW0(SYSTEM, F_PRIV),
 	[0x10b] = ROW0(UD, 0), [0x118] = ROW(NOP, EA, NONE, 0), [0x11f] = ROW(NOP, EA, NONE, 0),
 	[0x110] = ROW(MOVX, V, WP, 0), [0x111] = ROW(MOVX, WP, V, 0),
 	[0x120] = ROW(MOV, R, C, F_NATIVE | F_PRIV), [0x122] = ROW(MOV, C, R, F_NATIVE | F_PRIV),
+	[0x121] = ROW(SYSTEM, R, D, F_NATIVE | F_PRIV), [0x123] = ROW(SYSTEM, R, D, F_NATIVE | F_PRIV),
 	[0x128] = ROW(MOVX, V, W, F_ALIGN | F_PN | F_P6), [0x129] = ROW(MOVX, W, V, F_ALIGN | F_PN | F_P6),
 	[0x12b] = ROW(MOVX, W, V, F_ALIGN | F_REGEXT | F_PN | F_P6),
 	[0x130] = ROW0(SYSTEM, F_PRIV), [0x131] = ROW0(SYSTEM, 0), [0x132] = ROW0(SYSTEM, F_PRIV), [0x133] = ROW0(SYSTEM, 0),
@@ -91,6 +95,7 @@ const struct opcode emul_rows[GROUP_BASE + 8 * GROUPS] = {
 	AT(G_FF, 2) = ROW(CALL, E, NONE, F_F64), AT(G_FF, 3) = ROW(CALLF, MP, NONE, F_NOW),
 	AT(G_FF, 4) = ROW(JMP, E, NONE, F_F64), AT(G_FF, 5) = ROW(JMPF, MP, NONE, F_NOW),
 	AT(G_FF, 6) = ROW(PUSH, E, NONE, F_D64), AT(G_FF, 7) = ROW0(UD, 0),
+	ATS(G_0F00, 0, 1) = ROW(MOV, ES, SYS, F_PROT), ATS(G_0F00, 2, 3) = ROW(MOV, SYS, EW, F_PROT | F_PRIV),
 	ATS(G_0F01, 0, 1) = ROW(SYSTEM, MA, NONE, F_REGEXT), ATS(G_0F01, 2, 3) = ROW(SYSTEM, MA, NONE, F_REGEXT | F_PRIV),
 	AT(G_0F01, 4) = ROW(SMSW, ES, NONE, 0), AT(G_0F01, 6) = ROW(LMSW, EW, NONE, F_PRIV),
 	AT(G_0F01, 7) = ROW(SYSTEM, MA, NONE, F_REGEXT | F_PRIV),
@@ -284,9 +289,9 @@ static bool undefined(const struct insn *in, const struct opcode *row)
 		return true;
 	for (unsigned i = 0; i < 2; i++)
 		if ((k[i] >= K_M && k[i] <= K_M2 && !in->has_mem) || (k[i] == K_S && reg > SEG_GS) ||
-		    (k[i] == K_C && !(BIT(reg_of_modrm(in)) & 0x11d)))
+		    (k[i] == K_C && !(BIT(reg_of_modrm(in)) & 0x11d)) || (k[i] == K_D && reg_of_modrm(in) > 7))
 			return true;
-	return row->a == K_S && reg == SEG_CS;
+	return (row->a == K_S && reg == SEG_CS) || (row->flags & F_PROT && in->mode == MODE_REAL);
 }
 
 /* What the vendors disagree on, or what is another instruction, not known here. */

@@ -102,10 +102,12 @@ struct emul_ops {
 	u16 (*get_sel)(void *ctx, enum seg s);
 	enum emul_result (*load_seg)(void *ctx, enum seg s, u16 sel, struct emul_fault *f);
 	unsigned (*cpl)(void *ctx);
+	unsigned (*stack_size)(void *ctx); /* bytes of the stack pointer that count outside 64-bit mode: 2, 4 */
 	/*
 	 * What concerns the whole vCPU, told apart by insn: CPUID, HLT, RDTSC, RDPMC, RDMSR, WRMSR, INVD, WBINVD,
-	 * INVLPG, SGDT, SIDT, LGDT, LIDT, INT3, INT n, and IRET outside real mode; or EMUL_UNKNOWN. It works on a copy
-	 * of the registers, with rip on the next instruction, that counts only if it returns EMUL_OK.
+	 * INVLPG, SGDT, SIDT, LGDT, LIDT, MOV from and to debug registers, INT3, INT n, and INTO if it is taken; or
+	 * EMUL_UNKNOWN. It works on a copy of the registers, with rip on the next instruction, that counts only if it
+	 * returns EMUL_OK.
 	 */
 	enum emul_result (*system)(void *ctx, const struct insn *in, struct gregs *r, struct emul_fault *f);
 	/* Reads or writes an xmm register, for moves to and from MMIO. */
@@ -117,8 +119,8 @@ struct emul_ops {
  * fewer; if one of them does not return EMUL_OK, r has the state of those completed before, as hardware leaves it.
  *
  * The emulator itself raises #GP(0) where a privileged instruction meets CPL > 0, where IOPL forbids CLI, STI, or
- * PUSHF and POPF in virtual-8086 mode, and #DE. Port permissions, CR4.TSD and the like are for the operations, and so
- * is what is found only when the next instruction is fetched: a branch target beyond the limit or not canonical. The
+ * PUSHF and POPF in virtual-8086 mode, #DE and #BR. Port permissions, CR4.TSD and the like are for the operations, and
+ * so is what is found only when the next instruction is fetched: a branch target beyond the limit or not canonical. The
  * caller deals with single steps (TF), and with the interrupt shadow: STI (opcode FB) that has set IF; load_seg of SS.
  */
 enum emul_result insn_exec(const struct insn *in, struct gregs *r, const struct emul_ops *ops, void *ctx,

@@ -20,7 +20,7 @@ const struct operation emul_operations[OPS] = {
 
 enum emul_result emul_raise(struct ex *e, u8 vector)
 {
-	*e->fault = (struct emul_fault){.vector = vector, .has_error = vector != VEC_DE};
+	*e->fault = (struct emul_fault){.vector = vector, .has_error = vector == VEC_GP};
 	return EMUL_FAULT;
 }
 
@@ -72,19 +72,28 @@ static int operand_reg(const struct insn *in, unsigned k)
 	return k == K_A || k == K_AH ? R_AX : -1;
 }
 
+/* The segment register that the operand is. */
+static enum seg operand_seg(const struct insn *in, unsigned k)
+{
+	unsigned n = (k == K_SO ? in->opcode : in->modrm) >> 3;
+
+	return k == K_SYS ? SEG_LDTR + (n & 1) : n & 7;
+}
+
+static bool is_seg(unsigned k) { return k == K_S || k == K_SO || k == K_SYS; }
+
 enum emul_result operand_load(struct ex *e, unsigned k, u64 *v, enum emul_access a)
 {
 	const struct insn *in = e->in;
 	unsigned size = emul_operand_size(in, k);
-	enum seg seg = (k == K_S ? in->modrm : in->opcode) >> 3 & 7;
 	int reg = operand_reg(in, k);
 
 	if (reg >= 0)
 		*v = reg_get(e, (unsigned)reg, size);
 	else if (k == K_C)
 		return e->ops->read_cr(e->ctx, reg_of_modrm(in), v, e->fault);
-	else if (k == K_S || k == K_SO)
-		*v = e->ops->get_sel(e->ctx, seg);
+	else if (is_seg(k))
+		*v = e->ops->get_sel(e->ctx, operand_seg(in, k));
 	else if (k == K_MA)
 		*v = e->ea;
 	else if (k == K_J8 || k == K_JZ)
@@ -100,15 +109,14 @@ enum emul_result operand_store(struct ex *e, unsigned k, u64 v)
 {
 	const struct insn *in = e->in;
 	unsigned size = emul_operand_size(in, k);
-	enum seg seg = (k == K_S ? in->modrm : in->opcode) >> 3 & 7;
 	int reg = operand_reg(in, k);
 
 	if (reg >= 0)
 		return reg_set(e, (unsigned)reg, v, size);
 	if (k == K_C)
 		return e->ops->write_cr(e->ctx, reg_of_modrm(in), v, e->fault);
-	if (k == K_S || k == K_SO)
-		return e->ops->load_seg(e->ctx, seg, (u16)v, e->fault);
+	if (is_seg(k))
+		return e->ops->load_seg(e->ctx, operand_seg(in, k), (u16)v, e->fault);
 	return emul_write(e, (enum seg)in->seg, e->ea, v, size);
 }
 

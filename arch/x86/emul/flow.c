@@ -2,8 +2,8 @@
 /* Handlers of what moves rip and rsp, and of system registers. */
 #include "arch/x86/emul/ops.h"
 
-/* Bytes of the stack pointer that count. That a stack may be narrower or wider than the code is not known. */
-static unsigned stack_size(const struct ex *e) { return e->in->mode == MODE_64 ? 8 : e->in->mode == MODE_32 ? 4 : 2; }
+/* Bytes of the stack pointer that count. */
+static unsigned stack_size(const struct ex *e) { return e->in->mode == MODE_64 ? 8 : e->ops->stack_size(e->ctx); }
 
 static void set_sp(struct ex *e, u64 sp) { reg_set(e, R_SP, sp, stack_size(e)); }
 static u64 stack_at(const struct ex *e, u64 delta) { return (e->r.r[R_SP] + delta) & mask_of(stack_size(e)); }
@@ -90,20 +90,24 @@ enum emul_result x_popf(struct ex *e)
 	return res;
 }
 
-/* Nested levels, which copy frame pointers, are not known. */
+/* A nested procedure also gets the frame pointers of those around it, and its own. */
 enum emul_result x_enter(struct ex *e)
 {
-	unsigned size = e->in->opsize;
-	u64 frame = e->r.r[R_BP], locals = e->in->imm & 0xffff, v;
+	unsigned size = e->in->opsize, level = e->in->imm >> 16 & 31;
+	u64 outer = e->r.r[R_BP], locals = e->in->imm & 0xffff, frame, v = outer;
+	enum emul_result res = push(e, &v, 1);
 
-	if (e->in->imm >> 16 & 31)
-		return EMUL_UNKNOWN;
-
-	enum emul_result res = emul_read(e, SEG_SS, stack_at(e, -(locals + size)), &v, size, EMUL_RMW);
-
+	frame = e->r.r[R_SP];
+	for (unsigned i = 1; i <= level && res == EMUL_OK; i++) {
+		v = frame;
+		if (i < level)
+			res = emul_read(e, SEG_SS, (outer - i * size) & mask_of(stack_size(e)), &v, size, EMUL_READ);
+		if (res == EMUL_OK)
+			res = push(e, &v, 1);
+	}
 	if (res == EMUL_OK)
-		res = push(e, &frame, 1);
-	reg_set(e, R_BP, e->r.r[R_SP], size);
+		res = emul_read(e, SEG_SS, stack_at(e, -locals), &v, size, EMUL_RMW);
+	reg_set(e, R_BP, frame, size);
 	set_sp(e, stack_at(e, -locals));
 	return res;
 }
@@ -195,20 +199,27 @@ enum emul_result x_retf(struct ex *e)
 	return load_cs(e, v[0], v[1]);
 }
 
+/* To the same privilege level; others, to other tasks and in virtual-8086 and 64-bit mode are not known. */
 enum emul_result x_iret(struct ex *e)
 {
-	u64 v[3];
+	bool real = e->in->mode == MODE_REAL;
+	u64 mask = e->in->opsize == 2 ? 0x7fd5 : 0x257fd5, v[3];
+	unsigned cpl = e->ops->cpl(e->ctx);
 
-	if (e->in->mode != MODE_REAL || e->r.rflags & FL_VM)
-		return x_system(e);
+	if (e->in->mode == MODE_64 || e->r.rflags & (FL_VM | (real ? 0 : FL_NT)))
+		return EMUL_UNKNOWN;
 
 	enum emul_result res = pop(e, v, 3);
 
 	if (res != EMUL_OK)
 		return res;
-	set_flags(e, e->in->opsize == 2 ? 0x7fd5 : 0x257fd5, v[2]);
+	if (!real && ((v[1] & 3) != cpl || v[2] & FL_VM))
+		return EMUL_UNKNOWN;
+	set_flags(e, mask & ~((cpl > iopl(e) ? FL_IF : 0ul) | (cpl ? FL_IOPL : 0)), v[2]);
 	return load_cs(e, v[0], v[1]);
 }
+
+enum emul_result x_into(struct ex *e) { return e->r.rflags & FL_OF ? x_system(e) : EMUL_OK; }
 
 /* LES, LDS, LSS, LFS, LGS: the opcode's low bits name the segment, in their own way for the first two. */
 enum emul_result x_lds(struct ex *e)

@@ -31,14 +31,15 @@ enum access { A_NONE, A_R = 1, A_W = 2, A_RW = 3, A_L = 4, A_RWL = 7 };
 	X(BT, bit, R) X(BTS, bit, RWL) X(BTR, bit, RWL) X(BTC, bit, RWL) X(BSF, scan, R) X(BSR, scan, R) \
 	X(MUL, mul, R) X(IMUL, mul, R) X(IMUL2, imul2, RW) X(DIV, div, R) X(IDIV, div, R) \
 	X(MOV, mov, W) X(MOVSX, movsx, W) X(BSWAP, bswap, W) X(CMOV, cmov, RW) X(SET, set, W) X(CWD, cwd, NONE) \
-	X(LAHF, lahf, NONE) X(SAHF, sahf, NONE) X(XCHG, xchg, RWL) X(XADD, xchg, RWL) X(CMPXCHG, cmpxchg, RWL) \
+	X(LAHF, lahf, NONE) X(SAHF, sahf, NONE) X(DAA, daa, NONE) X(DAS, daa, NONE) X(AAA, aaa, NONE) \
+	X(AAS, aaa, NONE) X(AAM, aam, R) X(AAD, aad, R) X(BOUND, bound, R) X(XCHG, xchg, RWL) X(XADD, xchg, RWL) X(CMPXCHG, cmpxchg, RWL) \
 	X(CMPXCHG2, cmpxchg2, L) X(XLAT, xlat, NONE) X(MOVX, movx, NONE) X(NOP, nop, NONE) X(CMC, cmc, NONE) \
 	X(FLAG, flag, NONE) X(PUSH, push, R) X(POP, pop, W) X(PUSHA, pusha, NONE) X(POPA, popa, NONE) \
 	X(PUSHF, pushf, NONE) X(POPF, popf, NONE) X(ENTER, enter, NONE) X(LEAVE, leave, NONE) X(JMP, jmp, R) X(JCC, jcc, R) \
 	X(LOOP, loop, R) X(JCXZ, jcxz, R) X(CALL, call, R) X(RET, ret, NONE) X(JMPF, jmpf, R) X(CALLF, callf, R) \
 	X(RETF, retf, NONE) X(LDS, lds, W) X(IN, in, W) X(OUT, out, R) X(LODS, string, NONE) X(OUTS, string, NONE) \
 	X(MOVS, string, NONE) X(CMPS, string, NONE) X(STOS, string, NONE) X(SCAS, string, NONE) X(INS, string, NONE) \
-	X(IRET, iret, NONE) X(SMSW, smsw, W) X(LMSW, lmsw, R) X(CLTS, clts, NONE) X(SYSTEM, system, NONE)
+	X(INTO, into, NONE) X(IRET, iret, NONE) X(SMSW, smsw, W) X(LMSW, lmsw, R) X(CLTS, clts, NONE) X(SYSTEM, system, NONE)
 /* clang-format on */
 
 /* OP_UNKNOWN is valid somewhere, but not known here (-ENOSYS), OP_UD is not (-EINVAL). */
@@ -52,7 +53,7 @@ enum op { OP_UNKNOWN, OP_UD, EMUL_OPS(X) OPS };
  * says M   memory only; MA: its address is what matters; MP: offset, then a 16-bit selector; M2: twice the operand size
  *     W   xmm register or 16 bytes of memory; WQ: 8 bytes; WP: 16, but 4 with F3 and 8 with F2
  * and those to MODRM_LAST from ModRM.reg:
- *     G   general, S segment, C control, V xmm register
+ *     G   general, S segment, C control, D debug, V xmm register; SYS: LDTR if even, else TR
  * The others:
  *     Z   register in the opcode's low bits; A accumulator, AH its lower half; CL; DX
  *     SO  segment register that the opcode's bits 5:3 name
@@ -63,7 +64,7 @@ enum op { OP_UNKNOWN, OP_UD, EMUL_OPS(X) OPS };
  *     AP  far pointer: offset, then a 16-bit selector
  */
 enum kind { K_NONE, K_E, K_EB, K_EW, K_ED, K_ES, K_EA, K_R, K_M, K_MA, K_MP, K_M2, K_W, K_WQ, K_WP, K_RM_LAST = K_WP };
-enum { K_G = K_RM_LAST + 1, K_S, K_C, K_V, K_MODRM_LAST = K_V, K_Z, K_A, K_AH, K_CL, K_DX, K_SO, K_O };
+enum { K_G = K_RM_LAST + 1, K_S, K_C, K_SYS, K_D, K_V, K_MODRM_LAST = K_V, K_Z, K_A, K_AH, K_CL, K_DX, K_SO, K_O };
 enum { K_1 = K_O + 1, K_IB, K_IBU, K_IW, K_IE, K_IZ, K_IV, K_J8, K_JZ, K_AP, KINDS };
 
 /*
@@ -82,11 +83,13 @@ enum { K_1 = K_O + 1, K_IB, K_IBU, K_IW, K_IE, K_IZ, K_IV, K_J8, K_JZ, K_AP, KIN
  *     NOW       vendors differ on what REX.W does
  *     REGEXT    the register form is another instruction, not known here; with NO64, 64-bit mode's too
  *     PRIV      #GP unless CPL is 0
+ *     PROT      #UD in real and virtual-8086 mode
  *     ALIGN     #GP unless memory is aligned to its size, except with F3
  */
 enum { F_BYTE = 1, F_DQ = 2, F_W = 4, F_D64 = 8, F_F64 = 0x10, F_NATIVE = 0x20, F_MAX4 = 0x40 };
 enum { F_GROUP = 0x80, F_REG = 0x100, F_PN = 0x200, F_P6 = 0x400, F_P3 = 0x800, F_PFX = F_PN | F_P6 | F_P3 };
 enum { F_NO64 = 0x1000, F_ONLY64 = 0x2000, F_NOW = 0x4000, F_REGEXT = 0x8000, F_PRIV = 0x10000, F_ALIGN = 0x20000 };
+enum { F_PROT = 0x40000 };
 
 /* A row of the decode table. */
 struct opcode {
@@ -130,7 +133,7 @@ enum { FL_CF = 1, FL_PF = 4, FL_AF = 0x10, FL_ZF = 0x40, FL_SF = 0x80, FL_TF = 0
 enum { FL_OF = 0x800, FL_IOPL = 0x3000, FL_NT = 0x4000, FL_RF = 0x10000, FL_VM = 0x20000, FL_AC = 0x40000 };
 enum { FL_ID = 0x200000, FL_ARITH = FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF };
 
-enum { VEC_DE = 0, VEC_GP = 13 };
+enum { VEC_DE = 0, VEC_BR = 5, VEC_GP = 13 };
 
 /* Results of handlers that cannot fail: the first operand's new value; flags. */
 static inline enum emul_result result(struct ex *e, u64 v)

@@ -3,7 +3,7 @@
 #include "arch/x86/emul/ops.h"
 
 /* Iterations of a REP instruction before the caller may look at interrupts. */
-#define REP_BATCH 4096
+#define REP_BATCH 4096u
 
 enum emul_result x_in(struct ex *e)
 {
@@ -74,11 +74,12 @@ enum emul_result x_string(struct ex *e)
 {
 	unsigned adsize = e->in->adsize;
 	enum emul_result res = EMUL_OK;
+	unsigned batch = e->r.rflags & FL_TF ? 1 : REP_BATCH; /* a single step is one iteration */
 	u64 left = 0;
 
 	if (!e->in->rep)
 		return iterate(e);
-	for (unsigned i = 0; i < REP_BATCH; i++) {
+	for (unsigned i = 0; i < batch; i++) {
 		left = reg_get(e, R_CX, adsize);
 		if (!left)
 			return EMUL_OK;

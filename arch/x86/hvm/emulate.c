@@ -11,12 +11,10 @@
  * relies on what the exit was: all permissions are checked again.
  */
 #include "arch/x86/hvm/exit.h"
+#include "arch/x86/hvm/soft.h"
 #include "lib/bits.h"
 #include "lib/errno.h"
 #include "lib/string.h"
-
-/* DOWN: data that expands down. WRITE: data is writable, code is readable. */
-enum { SEG_TYPE_WRITE = 2, SEG_TYPE_DOWN = 4, SEG_TYPE_CODE = 8 };
 
 /* --- Translation. */
 
@@ -37,7 +35,7 @@ static bool table_set_bits(void *ctx, gpa_t gpa, u64 old, u64 bits, unsigned siz
 	return p2m_cmpxchg(&v->vm->p2m, gpa, &old, &new, size, &done) == 0 && done;
 }
 
-static enum emul_result fault(struct emul_fault *f, u8 vector, u32 error)
+enum emul_result fault(struct emul_fault *f, u8 vector, u32 error)
 {
 	*f = (struct emul_fault){.vector = vector, .has_error = true, .error = error};
 	return EMUL_FAULT;
@@ -196,28 +194,52 @@ static enum emul_result phys_access(struct vcpu *v, gpa_t gpa, void *buf, unsign
 	}
 }
 
-static enum emul_result op_access(void *v, enum seg s, u64 off, void *buf, unsigned size, enum emul_access a,
-				  struct emul_fault *f)
+static enum emul_result linear_access(struct vcpu *v, u64 la, void *buf, unsigned size, enum emul_access a,
+				      struct emul_fault *f)
 {
+	unsigned first = (unsigned)MIN((u64)size, PAGE_SIZE - (la & ~PAGE_MASK));
 	u32 need = a == EMUL_READ ? 0 : PF_WRITE;
 	gpa_t gpa[2];
-	u64 la;
-	enum emul_result res = linear(v, s, off, size, need, &la, f);
+	enum emul_result res = translate(v, la, need, &gpa[0], f);
 
-	if (res != EMUL_OK)
-		return res;
-
-	unsigned first = (unsigned)MIN((u64)size, PAGE_SIZE - (la & ~PAGE_MASK));
-
-	res = translate(v, la, need, &gpa[0], f);
 	if (res == EMUL_OK && first < size)
-		res = translate(v, ((struct vcpu *)v)->exit.mode == MODE_64 ? la + first : (u32)(la + first), need,
-				&gpa[1], f);
+		res = translate(v, v->exit.mode == MODE_64 || la >> 32 ? la + first : (u32)(la + first), need, &gpa[1],
+				f);
 	if (res == EMUL_OK)
 		res = phys_access(v, gpa[0], buf, first, a == EMUL_WRITE);
 	if (res == EMUL_OK && first < size)
 		res = phys_access(v, gpa[1], (u8 *)buf + first, size - first, a == EMUL_WRITE);
 	return res;
+}
+
+enum emul_result table_access(struct vcpu *v, u64 la, void *buf, unsigned size, enum emul_access a,
+			      struct emul_fault *f)
+{
+	u8 cpl = v->exit.cpl;
+	u64 rflags = v->regs.rflags;
+	enum emul_result res;
+
+	v->exit.one_operand = false;
+	v->exit.cpl = 0;
+	v->regs.rflags &= ~(u64)RFLAGS_AC;
+	res = linear_access(v, hvm->get(v, REG_EFER) & EFER_LMA ? la : (u32)la, buf, size, a, f);
+	v->exit.cpl = cpl;
+	v->regs.rflags = rflags;
+	return res;
+}
+
+static enum emul_result op_access(void *v, enum seg s, u64 off, void *buf, unsigned size, enum emul_access a,
+				  struct emul_fault *f)
+{
+	u64 la;
+	enum emul_result res = linear(v, s, off, size, a != EMUL_READ, &la, f);
+
+	return res == EMUL_OK ? linear_access(v, la, buf, size, a, f) : res;
+}
+
+enum emul_result stack_write(struct vcpu *v, u64 sp, const void *buf, unsigned size, struct emul_fault *f)
+{
+	return op_access(v, SEG_SS, sp, (void *)buf, size, EMUL_WRITE, f);
 }
 
 static enum emul_result op_write(void *v, enum seg s, u64 off, const void *buf, unsigned size, struct emul_fault *f)
@@ -301,66 +323,114 @@ static enum emul_result op_write_cr(void *v, unsigned n, u64 val, struct emul_fa
 
 static u16 op_get_sel(void *v, enum seg s) { return hvm->get_seg(v, s).sel; }
 
-/* Real-mode loads only: no hardware that runs guests in protected mode natively exits on others. */
-static enum emul_result op_load_seg(void *ctx, enum seg s, u16 sel, struct emul_fault *f)
+static enum emul_result op_load_seg(void *v, enum seg s, u16 sel, struct emul_fault *f)
 {
-	struct vcpu *v = ctx;
-
-	if (v->exit.mode != MODE_REAL || s >= SEGS_USER)
-		return EMUL_UNKNOWN;
-
-	struct segment seg = hvm->get_seg(v, s);
-
-	seg.sel = sel;
-	seg.base = (u64)sel << 4;
-	hvm->set_seg(v, s, seg);
-	return EMUL_OK;
+	return load_segment(v, s, sel, f);
 }
 
 static unsigned op_cpl(void *v) { return ((struct vcpu *)v)->exit.cpl; }
+static unsigned op_stack_size(void *v) { return hvm->get_seg(v, SEG_SS).attr & SEG_ATTR_DB ? 4 : 2; }
 
-enum { INSN_HLT = 0xf4, INSN_INVD = 0x108, INSN_WBINVD, INSN_CPUID = 0x1a2 }; /* map and opcode */
+/* --- Instructions for the whole vCPU. */
 
-/* Instructions for the whole vCPU that an exit may name without their length. The others never exit. */
+/* Map and opcode. */
+enum { INSN_POP_SS = 0x17, INSN_MOV_TO_SEG = 0x8e, INSN_INT3 = 0xcc, INSN_INT, INSN_INTO, INSN_IRET, INSN_HLT = 0xf4 };
+enum { INSN_STI = 0xfb, INSN_TABLES = 0x101, INSN_INVD = 0x108, INSN_WBINVD, INSN_WRMSR = 0x130, INSN_RDTSC };
+enum { INSN_RDMSR = 0x132, INSN_RDPMC, INSN_CPUID = 0x1a2 };
+
+static unsigned opcode_of(const struct insn *in) { return in->map << 8u | in->opcode; }
+
+/* SGDT, SIDT, LGDT, LIDT, INVLPG: 0, 1, 2, 3, 7. */
+static enum emul_result tables(struct vcpu *v, const struct insn *in, struct emul_fault *f)
+{
+	unsigned n = in->modrm >> 3 & 7;
+	enum seg s = n & 1 ? SEG_IDTR : SEG_GDTR;
+	struct segment t = hvm->get_seg(v, s);
+	struct {
+		u16 limit;
+		u64 base;
+	} PACKED image = {(u16)t.limit, t.base};
+	bool wide = in->mode == MODE_64;
+	enum emul_result res;
+
+	if (n == 7) {
+		hvm->flush(v);
+		return EMUL_OK;
+	}
+	image.base = n < 2 ? image.base : 0;
+	res = op_access(v, (enum seg)in->seg, insn_ea(in, &v->regs), &image, wide ? 10 : 6,
+			n < 2 ? EMUL_WRITE : EMUL_READ, f);
+	if (res != EMUL_OK || n < 2)
+		return res;
+	if (wide && !canonical(image.base, hvm->get(v, REG_CR4)))
+		return fault(f, VEC_GP, 0);
+	t.limit = image.limit;
+	t.base = wide || in->opsize == 4 ? image.base : image.base & 0xffffff;
+	hvm->set_seg(v, s, t);
+	return EMUL_OK;
+}
+
 static enum emul_result op_system(void *ctx, const struct insn *in, struct gregs *regs, struct emul_fault *f)
 {
+	static const u8 soft[] = {VEC_BP, 0, VEC_OF};
 	struct vcpu *v = ctx;
+	unsigned op = opcode_of(in);
+	int err = 0;
 
-	switch (in->map << 8 | in->opcode) {
+	switch (op) {
+	case INSN_INT3:
+	case INSN_INT:
+	case INSN_INTO:
+		return soft_interrupt(v, regs, op == INSN_INT ? (u8)in->imm : soft[op - INSN_INT3], f);
+	case INSN_TABLES:
+		return tables(v, in, f);
 	case INSN_CPUID:
 		do_cpuid(v, regs);
-		return EMUL_OK;
+		break;
+	case INSN_WRMSR:
+		err = do_wrmsr(v, regs);
+		break;
+	case INSN_RDMSR:
+		err = do_rdmsr(v, regs);
+		break;
 	case INSN_HLT:
 		v->halted = true;
-		return EMUL_OK;
+		break;
 	case INSN_INVD:
 	case INSN_WBINVD:
-		return EMUL_OK;
+		break;
 	default:
 		return EMUL_UNKNOWN;
 	}
+	return err ? fault(f, VEC_GP, 0) : EMUL_OK;
 }
 
 static void op_xmm(void *v, unsigned n, void *val, bool write) { hvm_host.xmm(n, val, write); }
 
 /* In the order of struct emul_ops; each has a type of its own. */
-static const struct emul_ops emu_ops = {op_access,   op_write,   op_cmpxchg,  op_in,  op_out,    op_read_cr,
-					op_write_cr, op_get_sel, op_load_seg, op_cpl, op_system, op_xmm};
+static const struct emul_ops emu_ops = {op_access,     op_write,    op_cmpxchg, op_in,       op_out,
+					op_read_cr,    op_write_cr, op_get_sel, op_load_seg, op_cpl,
+					op_stack_size, op_system,   op_xmm};
 
 /* --- The instruction. */
 
 int guest_fetch(struct vcpu *v, u8 *bytes, unsigned *n, struct emul_fault *f)
 {
 	bool wide = v->exit.mode == MODE_64;
-	u64 base = wide ? 0 : hvm->get_seg(v, SEG_CS).base;
+	struct segment cs = {.limit = ~0u};
+	unsigned end = INSN_MAX;
 
-	for (unsigned step; *n < INSN_MAX; *n += step) {
-		gva_t la = base + v->regs.rip + *n;
+	if (!wide)
+		cs = hvm->get_seg(v, SEG_CS);
+	if (!wide && v->regs.rip + INSN_MAX > cs.limit + 1ul)
+		end = v->regs.rip > cs.limit ? 0 : (unsigned)(cs.limit + 1ul - v->regs.rip);
+	for (unsigned step; *n < end; *n += step) {
+		gva_t la = cs.base + v->regs.rip + *n;
 		gpa_t gpa;
 
 		if (!wide)
 			la = (u32)la;
-		step = (unsigned)MIN((u64)(INSN_MAX - *n), PAGE_SIZE - (la & ~PAGE_MASK));
+		step = (unsigned)MIN((u64)(end - *n), PAGE_SIZE - (la & ~PAGE_MASK));
 
 		int err = guest_translate(v, la, PF_FETCH, &gpa, f);
 
@@ -371,7 +441,10 @@ int guest_fetch(struct vcpu *v, u8 *bytes, unsigned *n, struct emul_fault *f)
 		if (v->exit.cpl == 0)
 			v->code = (struct code_page){hvm->get(v, REG_CR3), la & PAGE_MASK, gpa & PAGE_MASK};
 	}
-	return 0;
+	if (end == INSN_MAX)
+		return 0;
+	fault(f, VEC_GP, 0);
+	return -EFAULT;
 }
 
 /*
@@ -403,11 +476,52 @@ static enum outcome raise(struct vcpu *v, const struct emul_fault *f)
 	return OUT_RESUME;
 }
 
+/* Delivers v->event, which the hardware cannot. An exception on the way takes its place as vcpu_exception has it. */
+static enum outcome deliver(struct vcpu *v)
+{
+	struct vm_event e = v->event;
+	struct gregs r = v->regs;
+	struct emul_fault f;
+
+	switch (soft_deliver(v, &r, e, &f)) {
+	case EMUL_OK:
+		v->regs = r;
+		v->event.valid = false;
+		hvm->set(v, REG_INT_SHADOW, 0);
+		break;
+	case EMUL_FAULT:
+		raise(v, &f);
+		break;
+	case EMUL_UNKNOWN:
+		return vcpu_crash(v, "interrupt or exception %x cannot be delivered in this state at %lx", (u8)e.vector,
+				  v->regs.rip);
+	default:
+		break;
+	}
+	return atomic_load_relaxed(&v->vm->ending) ? OUT_STOP : OUT_RESUME;
+}
+
+/* After an instruction begun with the flags was. INT goes on in a handler without TF, so no single step ends there. */
+static void retire(struct vcpu *v, const struct insn *in, u64 was)
+{
+	unsigned op = opcode_of(in);
+	bool sti = op == INSN_STI && !(was & RFLAGS_IF);
+	bool ss = op == INSN_POP_SS || (op == INSN_MOV_TO_SEG && (in->modrm >> 3 & 7) == SEG_SS);
+	bool interrupt = op >= INSN_INT3 && op <= INSN_INTO;
+
+	if (op == INSN_IRET)
+		v->nmi_blocked = false;
+	insn_end(v, sti || ss, was & RFLAGS_TF && !ss && !interrupt);
+}
+
 enum outcome emulate(struct vcpu *v)
 {
 	struct emul_fault f = {0};
+	u64 rflags = v->regs.rflags;
 	struct insn in;
 
+	if (v->exit.kind == EXIT_SOFT && v->event.valid)
+		return deliver(v);
 	switch (fetch_and_decode(v, &in, &f)) {
 	case 0:
 		break;
@@ -430,16 +544,18 @@ enum outcome emulate(struct vcpu *v)
 		in.has_mem && !(in.map == 0 && (in.opcode == 0xff || in.opcode == 0x8f)); /* PUSH, CALL, POP */
 	switch (insn_exec(&in, &v->regs, &emu_ops, v, &f)) {
 	case EMUL_OK:
-		insn_done(v, 0);
+		retire(v, &in, rflags);
 		break;
 	case EMUL_FAULT:
 		raise(v, &f);
 		break;
 	case EMUL_AGAIN:
+		insn_end(v, false, rflags & RFLAGS_TF);
+		break;
 	case EMUL_RETRY:
 		break;
 	case EMUL_UNKNOWN:
 		return vcpu_crash(v, "an instruction that is not emulated at %lx", v->regs.rip);
 	}
-	return atomic_load_relaxed(&v->vm->ending) ? OUT_STOP : v->halted ? OUT_BLOCK : OUT_RESUME;
+	return atomic_load_relaxed(&v->vm->ending) ? OUT_STOP : v->halted ? do_hlt(v) : OUT_RESUME;
 }

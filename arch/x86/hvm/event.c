@@ -18,6 +18,10 @@ static bool doubles(u8 old, u8 vec)
 	return (contributory(old) && contributory(vec)) || (old == VEC_PF && (vec == VEC_PF || contributory(vec)));
 }
 
+/*
+ * An NMI or interrupt during whose delivery the exception came is taken after the exception's handler. The interrupt is
+ * acknowledged and in service, so nobody else remembers it.
+ */
 void vcpu_exception(struct vcpu *v, u8 vector, bool has_error, u32 error)
 {
 	struct vm_event *e = &v->event;
@@ -35,6 +39,8 @@ void vcpu_exception(struct vcpu *v, u8 vector, bool has_error, u32 error)
 	} else if (e->valid && e->type == EVENT_NMI) {
 		v->nmi_pending = true;
 		v->nmi_blocked = false;
+	} else if (e->valid && e->type == EVENT_INTR) {
+		v->intr_again = e->vector + 1u;
 	}
 	*e = (struct vm_event){.valid = true, .type = EVENT_EXCEPTION, .vector = vector, .error = error};
 	e->has_error = has_error && (hvm->get(v, REG_CR0) & CR0_PE);
@@ -83,7 +89,7 @@ bool vcpu_deliver(struct vcpu *v)
 	if (v->wait_sipi || atomic_load_relaxed(&v->vm->ending))
 		return false;
 
-	int vec = platform_pending(&v->vm->platform, v->index);
+	int vec = v->intr_again ? v->intr_again - 1 : platform_pending(&v->vm->platform, v->index);
 
 	if (v->event.valid) {
 		v->halted = false;
@@ -95,7 +101,9 @@ bool vcpu_deliver(struct vcpu *v)
 			v->nmi_blocked = true;
 			send(v, EVENT_NMI, 2);
 		} else if (vec >= 0 && can_intr) {
-			vec = platform_ack(&v->vm->platform, v->index);
+			if (!v->intr_again)
+				vec = platform_ack(&v->vm->platform, v->index);
+			v->intr_again = 0;
 			if (vec >= 0)
 				send(v, EVENT_INTR, (u8)vec);
 			vec = platform_pending(&v->vm->platform, v->index);

@@ -7,6 +7,15 @@
 
 #define DR6_BS BIT(14)
 
+void insn_end(struct vcpu *v, bool shadow, bool step)
+{
+	hvm->set(v, REG_INT_SHADOW, shadow);
+	if (step) {
+		hvm->set(v, REG_DR6, hvm->get(v, REG_DR6) | DR6_BS);
+		vcpu_exception(v, VEC_DB, false, 0);
+	}
+}
+
 void insn_done(struct vcpu *v, unsigned len)
 {
 	u64 rip = v->regs.rip + len;
@@ -15,11 +24,7 @@ void insn_done(struct vcpu *v, unsigned len)
 		rip = v->exit.mode == MODE_32 || v->regs.rip >> 16 ? (u32)rip : (u16)rip;
 	v->regs.rip = rip;
 	v->regs.rflags &= ~(u64)RFLAGS_RF;
-	hvm->set(v, REG_INT_SHADOW, 0);
-	if (v->regs.rflags & RFLAGS_TF) {
-		hvm->set(v, REG_DR6, hvm->get(v, REG_DR6) | DR6_BS);
-		vcpu_exception(v, VEC_DB, false, 0);
-	}
+	insn_end(v, false, v->regs.rflags & RFLAGS_TF);
 }
 
 /* --- The length of an instruction that exited, where the CPU does not tell. */
@@ -94,19 +99,21 @@ void do_cpuid(struct vcpu *v, struct gregs *regs)
 }
 
 /* EDX:EAX */
-static u64 pair(const struct vcpu *v) { return (u32)v->regs.r[R_AX] | v->regs.r[R_DX] << 32; }
+static u64 pair(const struct gregs *regs) { return (u32)regs->r[R_AX] | regs->r[R_DX] << 32; }
 
-static int do_rdmsr(struct vcpu *v)
+int do_rdmsr(struct vcpu *v, struct gregs *regs)
 {
 	u64 val;
-	int err = guest_rdmsr(v, (u32)v->regs.r[R_CX], &val);
+	int err = guest_rdmsr(v, (u32)regs->r[R_CX], &val);
 
 	if (err)
 		return err;
-	v->regs.r[R_AX] = (u32)val;
-	v->regs.r[R_DX] = val >> 32;
+	regs->r[R_AX] = (u32)val;
+	regs->r[R_DX] = val >> 32;
 	return 0;
 }
+
+int do_wrmsr(struct vcpu *v, const struct gregs *regs) { return guest_wrmsr(v, (u32)regs->r[R_CX], pair(regs)); }
 
 /*
  * Whether no vCPU can ever run again: each waits with interrupts off, or for a SIPI, and nothing is on its way. Whoever
@@ -129,7 +136,7 @@ static bool all_stuck(struct vcpu *v)
 }
 
 /* A kernel that gave up ends in HLT with interrupts off on all its processors; so the guest ends and tells why. */
-static enum outcome do_hlt(struct vcpu *v)
+enum outcome do_hlt(struct vcpu *v)
 {
 	v->halted = true;
 	if (!(v->regs.rflags & RFLAGS_IF) && !v->event.valid && all_stuck(v))
@@ -199,13 +206,13 @@ static enum outcome do_insn(struct vcpu *v, const struct vm_exit *x)
 		do_cpuid(v, &v->regs);
 		break;
 	case EXIT_MSR_READ:
-		err = do_rdmsr(v);
+		err = do_rdmsr(v, &v->regs);
 		break;
 	case EXIT_MSR_WRITE:
-		err = guest_wrmsr(v, (u32)v->regs.r[R_CX], pair(v));
+		err = do_wrmsr(v, &v->regs);
 		break;
 	case EXIT_XSETBV:
-		err = x->cpl ? -EINVAL : guest_xsetbv(v, (u32)v->regs.r[R_CX], pair(v));
+		err = x->cpl ? -EINVAL : guest_xsetbv(v, (u32)v->regs.r[R_CX], pair(&v->regs));
 		break;
 	default: /* HLT, INVD: over */
 		break;

@@ -11,9 +11,29 @@
 #include "mm/gwalk.h"
 
 /* Exception vectors. */
-enum { VEC_DB = 1, VEC_UD = 6, VEC_DF = 8, VEC_SS = 12, VEC_GP = 13, VEC_PF = 14, VEC_AC = 17, VEC_MC = 18 };
+enum {
+	VEC_DB = 1,
+	VEC_BP = 3,
+	VEC_OF,
+	VEC_UD = 6,
+	VEC_DF = 8,
+	VEC_NP = 11,
+	VEC_SS = 12,
+	VEC_GP = 13,
+	VEC_PF = 14,
+	VEC_AC = 17,
+	VEC_MC = 18
+};
 
-enum { RFLAGS_FIXED = 2, RFLAGS_TF = 0x100, RFLAGS_IOPL = 0x3000, RFLAGS_RF = 0x10000, RFLAGS_VM = 0x20000 };
+enum {
+	RFLAGS_FIXED = 2,
+	RFLAGS_TF = 0x100,
+	RFLAGS_IOPL = 0x3000,
+	RFLAGS_NT = 0x4000,
+	RFLAGS_RF = 0x10000,
+	RFLAGS_VM = 0x20000
+};
+enum { RFLAGS_AC = 0x40000 };
 
 /* The machine as the guest's CPUID and MSRs derive from it. Set once at boot, before the first guest. */
 struct hvm_host {
@@ -41,13 +61,20 @@ int guest_write_cr(struct vcpu *v, unsigned n, u64 val);
 int guest_xsetbv(struct vcpu *v, u32 n, u64 val);
 
 /*
- * Emulates the instruction at rip (bytes from the exit or fetched). Used for MMIO, string I/O and what has no length.
+ * Emulates the instruction at rip (bytes from the exit or fetched). Used for MMIO, string I/O and what has no length;
+ * and for states that the hardware cannot run, where it first delivers v->event, if there is one, and nothing else.
  */
 enum outcome emulate(struct vcpu *v);
-/* CPUID, with these registers of the vCPU. */
+/* CPUID, RDMSR and WRMSR, with these registers of the vCPU: 0 or -EINVAL for #GP. */
 void do_cpuid(struct vcpu *v, struct gregs *regs);
+int do_rdmsr(struct vcpu *v, struct gregs *regs);
+int do_wrmsr(struct vcpu *v, const struct gregs *regs);
+/* HLT was done. */
+enum outcome do_hlt(struct vcpu *v);
 /* An instruction of that length was done for the guest: moves rip on, ends shadows, raises a single step's #DB. */
 void insn_done(struct vcpu *v, unsigned len);
+/* The part of that which is not about rip and flags. shadow: it begins one. step: TF was set before it. */
+void insn_end(struct vcpu *v, bool shadow, bool step);
 /* An access on the guest's bus; an MMIO access may also be the local APIC's. */
 void guest_bus(struct vcpu *v, struct bus_op *op);
 

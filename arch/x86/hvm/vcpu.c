@@ -36,6 +36,7 @@ void vcpu_reset(struct vcpu *v)
 	v->exit.cpl = 0;
 	v->code.gva = 1;
 	v->event.valid = v->halted = v->stuck = v->nmi_pending = v->nmi_blocked = false;
+	v->intr_again = 0;
 	hvm->flush(v);
 }
 

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* Between emulate.c, which knows instructions and memory, and soft.c, which knows descriptors and interrupts. */
+#ifndef ARCH_X86_HVM_SOFT_H
+#define ARCH_X86_HVM_SOFT_H
+
+#include "arch/x86/hvm/vcpu.h"
+
+/* Types of segments. DOWN: data that expands down, or code that conforms. WRITE: data is writable, code is readable. */
+enum { SEG_TYPE_WRITE = 2, SEG_TYPE_DOWN = 4, SEG_TYPE_CODE = 8 };
+
+/* --- In emulate.c. */
+
+/* Fills *f, for an exception with an error code; EMUL_FAULT. */
+enum emul_result fault(struct emul_fault *f, u8 vector, u32 error);
+/* An access of the CPU's own, to a descriptor or the like: the supervisor's, whatever the CPL. la is linear. */
+enum emul_result table_access(struct vcpu *v, u64 la, void *buf, unsigned size, enum emul_access a,
+			      struct emul_fault *f);
+enum emul_result stack_write(struct vcpu *v, u64 sp, const void *buf, unsigned size, struct emul_fault *f);
+
+/* --- In soft.c. All return what an operation of the emulator does. */
+
+/* Loads a segment register, LDTR or TR, with the checks of the mode; into CS as far transfers at the same level do. */
+enum emul_result load_segment(struct vcpu *v, enum seg s, u16 sel, struct emul_fault *f);
+/* INT n, INT3, INTO; changes *r only if it returns EMUL_OK. rip in *r is where the handler returns to. */
+enum emul_result soft_interrupt(struct vcpu *v, struct gregs *r, u8 vector, struct emul_fault *f);
+/* The same for an interrupt or exception. */
+enum emul_result soft_deliver(struct vcpu *v, struct gregs *r, struct vm_event e, struct emul_fault *f);
+
+#endif
