@@ -42,6 +42,7 @@ struct pt_entry p2m_leaf(enum p2m_type type, mfn_t mfn)
 		[P2M_RO] = PT_R | PT_X | PT_A | PT_USER | PT_IPAT,
 		[P2M_DIRECT] = PT_R | PT_W | PT_A | PT_D | PT_USER,
 		[P2M_SHARED] = PT_R | PT_X | PT_A | PT_USER | PT_IPAT,
+		[P2M_TRACKED] = PT_R | PT_X | PT_A | PT_USER | PT_IPAT,
 	};
 	struct pt_entry e = {.type = type, .flags = flags[type], .cache = type == P2M_DIRECT ? PT_UC : PT_WB};
 
@@ -59,7 +60,7 @@ struct p2m_entry p2m_entry_at(const struct p2m *p, gfn_t gfn)
 	if (gfn.n >= p2m_limit(p))
 		return none;
 	struct pt_entry e = pt_lookup(&p->pt, gfn_to_gpa(gfn));
-	return (struct p2m_entry){.mfn = pt_present(e) ? hpa_to_mfn(e.pa) : MFN_NONE, .order = e.order, .type = e.type};
+	return (struct p2m_entry){pt_present(e) ? hpa_to_mfn(e.pa) : MFN_NONE, e.order, e.type, e.flags};
 }
 
 struct p2m_entry p2m_get(const struct p2m *p, gfn_t gfn)
@@ -230,8 +231,18 @@ static int check_frames(const struct p2m *p, mfn_t mfn, u64 n, enum p2m_type typ
 	return 0;
 }
 
+static enum p2m_reason reason_of(const struct p2m *p, gfn_t gfn, mfn_t mfn, enum p2m_type type)
+{
+	if (type == P2M_BALLOONED)
+		return P2M_BALLOON;
+	if (type == P2M_TRACKED)
+		return P2M_TRACK;
+	return mfn_eq(p2m_entry_at(p, gfn).mfn, mfn) ? P2M_PERMISSION : P2M_OVERLAY;
+}
+
 int p2m_change(struct p2m *p, gfn_t gfn, u64 n, mfn_t mfn, enum p2m_type type, bool free, struct pt_debt *debt)
 {
+	enum p2m_reason reason = reason_of(p, gfn, mfn, type);
 	struct pt_debt freed = PT_DEBT_NONE;
 	u64 splits = p->pt.splits;
 
@@ -245,7 +256,7 @@ int p2m_change(struct p2m *p, gfn_t gfn, u64 n, mfn_t mfn, enum p2m_type type, b
 		goto uncount;
 	if (P2M_MASK(type) & P2M_OWNED)
 		frames_set_gfn(mfn, n, gfn);
-	p->splits[type] += p->pt.splits - splits;
+	p->splits[reason] += p->pt.splits - splits;
 	pt_merge(&p->pt, gfn_to_gpa(gfn), &freed);
 	*debt = freed;
 	return 0;

@@ -6,6 +6,7 @@
  *   page table    one table in the format of the hardware (NPT, EPT) that also is the P2M: entries carry the type
  *   M2P           struct frame: owner and gfn of every frame, at 4 KB
  *   counts        per slot and possible large frame: how many 4 KB frames inside forbid a large mapping
+ *   work          what the background does: merge in place, collapse by copy, sample the working set
  *
  * One writer at a time (p2m->lock); any number of lock-free walkers.
  */
@@ -13,6 +14,7 @@
 #define P2M_P2M_H
 
 #include "lib/lock.h"
+#include "lib/port.h"
 #include "mm/pt.h"
 
 enum p2m_type {
@@ -25,17 +27,19 @@ enum p2m_type {
 	P2M_BALLOONED, /* given back by the guest */
 	P2M_SHARED,    /* copy on write */
 	P2M_BROKEN,    /* hardware error */
+	P2M_TRACKED,   /* RAM whose next write is to be noticed: read-only until then */
 	P2M_TYPES,
 };
 
 #define P2M_MASK(t) (1u << (t))
-#define P2M_OWNED   (P2M_MASK(P2M_RAM) | P2M_MASK(P2M_RO))                    /* the frame is the guest's own */
-#define P2M_BACKED  (P2M_OWNED | P2M_MASK(P2M_DIRECT) | P2M_MASK(P2M_SHARED)) /* have an mfn */
+#define P2M_OWNED   (P2M_MASK(P2M_RAM) | P2M_MASK(P2M_RO) | P2M_MASK(P2M_TRACKED)) /* the frame is the guest's own */
+#define P2M_BACKED  (P2M_OWNED | P2M_MASK(P2M_DIRECT) | P2M_MASK(P2M_SHARED))      /* have an mfn */
 
 struct p2m_entry {
 	mfn_t mfn; /* of this gfn, MFN_NONE if it has none */
 	u8 order;  /* of the entry that covers it */
 	u8 type;   /* enum p2m_type */
+	u8 flags;  /* PT_R, PT_W, PT_X, PT_A, PT_D as they are now: RAM may lack W for a while, see p2m_fault */
 };
 
 enum { P2M_READ = 1, P2M_WRITE = 2, P2M_EXEC = 4 }; /* access bits */
@@ -55,24 +59,74 @@ struct p2m_slot {
 
 #define P2M_SLOTS 16
 
+/* Why present large pages were split. */
+enum p2m_reason { P2M_OVERLAY, P2M_BALLOON, P2M_PERMISSION, P2M_DIRTY, P2M_TRACK, P2M_REASONS };
+
+/*
+ * How the dirty log treats large pages. KEEP: as they are; a write dirties all of one. LAZY: the first write to one
+ * splits it, so that only 4 KB are dirty. EAGER: all are split when the log starts.
+ */
+enum p2m_log { P2M_LOG_OFF, P2M_LOG_KEEP, P2M_LOG_LAZY, P2M_LOG_EAGER };
+
+/* What a pCPU looked up lately. Each is its pCPU's own, and used with interrupts off only. */
+#define P2M_CACHED 4
+struct p2m_cache {
+	u64 gen; /* the p2m's when the lookup began; another one, or 0: nothing is cached */
+	gfn_t gfn;
+	mfn_t mfn;
+	u32 types; /* the mask of its type; also P2M_MASK(P2M_TYPES) if it may be written and is marked dirty */
+};
+
+/* A 2 MB page in the making, see work.c. */
+struct p2m_collapse {
+	gfn_t gfn;
+	mfn_t to;     /* the fresh block: the worker's until the switch */
+	u32 copied;   /* frames */
+	bool running; /* the 4 KB pages are write-protected and being copied; false: done, or called off */
+};
+
+/* Background work: under work_busy, but what other comments say. */
+struct p2m_work {
+	bool merge, collapse;        /* whether it is wanted; set before the guest runs */
+	bool wanted;                 /* something has changed since the last scan began; atomic */
+	u64 at;                      /* where the scan goes on: a gfn */
+	u64 next;                    /* ns: nothing to do before */
+	u64 accessed, sample_next;   /* the sample in the making: frames so far; ns: when the next one is due */
+	struct p2m_collapse current; /* under the p2m's lock */
+};
+
 struct p2m {
 	struct lock lock;
-	struct pt pt;
+	struct pt pt; /* pt.ad: whether CPUs set accessed and dirty bits; true unless the maker says otherwise */
 	u16 owner;    /* OWNER_GUEST + n */
 	u8 max_order; /* cap from config and CPU */
 	u8 width;     /* guest-physical address bits */
-	u64 pcpus;    /* pCPUs that a flush asks: who ran a vCPU or walked the table. Atomic; bits are only ever set */
+	u8 log;       /* enum p2m_log; under the lock */
+	u64 pcpus;    /* pCPUs that run a vCPU or walk the table now: whom a flush asks. Atomic */
+	/*
+	 * Bumped by each flush, before it asks. Whoever remembers translations (a vCPU's TLB tag, a p2m_cache) compares
+	 * it with what it was when they were made, while its pCPU is in .pcpus, and forgets them if it differs. Starts
+	 * at 1, so 0 is no generation. Atomic.
+	 */
+	u64 gen;
 	unsigned nslots;
 	struct p2m_slot slot[P2M_SLOTS]; /* sorted */
+	struct p2m_work work;
+	u32 work_busy; /* a pCPU is in p2m_work; atomic */
 	/* Statistics beside those of pt. */
-	u64 splits[P2M_TYPES]; /* by the type that was set */
-	u64 faults[4];         /* by verdict; atomic */
+	u64 splits[P2M_REASONS];
+	u64 faults[4]; /* by verdict; atomic */
+	u64 collapses, cancelled;
+	u64 working_set; /* frames accessed between the last two samples; ~0: no sample yet */
+	struct p2m_cache cache[64][P2M_CACHED];
 };
 
 /* fmt: &pt_format_long or &pt_format_ept. max_order: 0, 9 or 18. Returns 0 or -ENOMEM. */
 int p2m_init(struct p2m *p, const struct pt_format *fmt, u16 owner, unsigned max_order, unsigned width);
-/* Frees all tables and all frames that the guest owns. No vCPU may run. */
+/* Frees all tables and all frames that the guest owns. No vCPU may run, nor p2m_work. */
 void p2m_free(struct p2m *p);
+/* The same in bounded steps: whether there is more to do. */
+bool p2m_free_step(struct p2m *p);
 
 /* Adds guest RAM or ROM [first, first + frames). -EINVAL (range, width), -EEXIST (overlap), -ENOSPC, -ENOMEM. */
 int p2m_add_slot(struct p2m *p, gfn_t first, u64 frames, enum p2m_type type);
@@ -93,9 +147,44 @@ int p2m_set(struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order, enum p2m_type t
 int p2m_remove(struct p2m *p, gfn_t gfn, unsigned order);
 /* Without a lock. */
 struct p2m_entry p2m_get(const struct p2m *p, gfn_t gfn);
+/*
+ * Gives frames that the guest has at [gfn, gfn + 2^order) another type of its own: P2M_RAM, P2M_RO or P2M_TRACKED. All
+ * or nothing. -EINVAL; -EPERM: not all of it is the guest's own frames; -ENOMEM.
+ */
+int p2m_protect(struct p2m *p, gfn_t gfn, unsigned order, enum p2m_type type);
 
 /*
- * A nested page fault at gpa. P2M_RETRY: populated or already allowed, run again. P2M_TO_MMIO: emulate it on the bus.
+ * Ballooning, at order 0 or 9: the guest gives RAM back, and gets it again, zeroed. All or nothing. -EINVAL: order,
+ * alignment, width; -EPERM: not all of it is RAM of the guest; -EEXIST: some of it is given back already; -ENOENT: not
+ * all of it was given back; -ENOMEM.
+ */
+int p2m_balloon(struct p2m *p, gfn_t gfn, unsigned order);
+int p2m_reclaim(struct p2m *p, gfn_t gfn, unsigned order);
+
+/*
+ * The dirty log. start: no RAM counts as dirty; what comes new is. harvest: sets the bit of each frame in [first, first
+ * + frames) that was written since the start or the last harvest, and makes it clean again; 0, or -EINVAL if there is
+ * no log. bitmap: frames bits, which the harvest only sets. A page that is larger than the range is reported and stays
+ * dirty. Who copies memory harvests first. start: -EEXIST: it runs already; -ENOMEM: no tables for EAGER.
+ */
+int p2m_log_start(struct p2m *p, enum p2m_log how);
+void p2m_log_stop(struct p2m *p);
+int p2m_log_harvest(struct p2m *p, gfn_t first, u64 frames, u64 *bitmap);
+
+/*
+ * One bounded step of what makes small pages large again and samples the working set: at most a few hundred entries, or
+ * 128 KB copied. Any pCPU, any time while the P2M lives; not from interrupts. Returns when it wants to be called again:
+ * now or earlier if there is more to do, else ns, or ~0: not before something changes.
+ */
+u64 p2m_work(struct p2m *p, u64 now);
+
+/* Between these this pCPU may run the guest's vCPUs: flushes of its table ask the pCPU. */
+static inline void p2m_enter(struct p2m *p) { atomic_or(&p->pcpus, BIT(port_cpu())); }
+static inline void p2m_leave(struct p2m *p) { atomic_and(&p->pcpus, ~BIT(port_cpu())); }
+
+/*
+ * A nested page fault at gpa. P2M_RETRY: populated or allowed by now, run again. RAM that is only for the moment not
+ * writable (dirty log, tracking, a page being collapsed) becomes so. P2M_TO_MMIO: emulate it on the bus.
  * P2M_DENY: the guest may not do this (a fetch from MMIO or from nothing). P2M_NOMEM: no frame left.
  */
 enum p2m_verdict p2m_fault(struct p2m *p, gpa_t gpa, unsigned access);

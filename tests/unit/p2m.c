@@ -161,7 +161,7 @@ static void a_gigabyte_is_one_page_where_all_allow_it(void **state)
 	assert_int_equal(p2m.pt.leaves[2], 0);
 	assert_int_equal(p2m.pt.leaves[1], 2 + 511);
 	assert_int_equal(p2m.pt.leaves[0], 511);
-	assert_int_equal(p2m.splits[P2M_MMIO], 2);
+	assert_int_equal(p2m.splits[P2M_OVERLAY], 2);
 	assert_clean();
 	p2m_free(&p2m);
 	host_machine(64 * MB);
@@ -259,7 +259,7 @@ static void an_overlay_splits_and_its_end_merges(void **state)
 	assert_int_equal(p2m_get(&p2m, GFN(RAM + 512)).order, 9);
 	assert_true(frame_of(old.mfn)->gfn == FRAME_NO_GFN);
 	assert_int_equal(*p2m_forbid(&p2m.slot[0], GFN(RAM), ORDER_2M), 1);
-	assert_int_equal(p2m.splits[P2M_MMIO], 1);
+	assert_int_equal(p2m.splits[P2M_OVERLAY], 1);
 	assert_clean();
 	/* A large mapping is made only at zero, but the set itself is not refused. */
 	assert_int_equal(p2m_set(&p2m, GFN(RAM + 7), old.mfn, 0, P2M_RAM), 0);
@@ -405,7 +405,7 @@ static void xsa_389_a_failed_set_changes_nothing(void **state)
 	assert_clean();
 	assert_int_equal(p2m_set(&p2m, GFN(RAM + 9), MFN(old.mfn.n + 4), 0, P2M_RAM), 0);
 
-	assert_int_equal(p2m.splits[P2M_RAM], before.splits[P2M_RAM] + 1);
+	assert_int_equal(p2m.splits[P2M_OVERLAY], before.splits[P2M_OVERLAY] + 1);
 	assert_memory_equal(p2m.pt.leaves, before.pt.leaves, sizeof(before.pt.leaves));
 	assert_int_equal(p2m.pt.tables, before.pt.tables);
 	assert_entry(RAM + 5, old.mfn, 9, P2M_RAM);
@@ -495,7 +495,7 @@ static void write_protection_is_flushed(void **state)
 	assert_int_equal(host_flushes, flushes + 1);
 	assert_int_equal(p2m_set(&p2m, GFN(RAM), e.mfn, 0, P2M_RO), 0);
 	assert_int_equal(host_flushes, flushes + 2);
-	assert_int_equal(p2m.splits[P2M_RO], 1);
+	assert_int_equal(p2m.splits[P2M_PERMISSION], 1);
 	assert_int_equal(p2m_set(&p2m, GFN(RAM + 512), MFN_NONE, 0, P2M_MMIO), 0);
 	assert_int_equal(host_flushes, flushes + 2);
 }
@@ -691,7 +691,7 @@ static void the_audit_sees_every_kind_of_corruption(void **state)
 
 	must_see_u64(small, 0, "used entries is wrong");
 	must_see_u64(small, *small ^ BITS(53, 52), "not what its type and frame make it");
-	must_see_u64(small, *small | BIT(55), "no such type");
+	must_see_u64(small, *small | BITS(55, 53), "no such type");
 	must_see_u64(small, *small & ~7ull, "no such type");
 	must_see_u64(small, *small ^ BIT(1), "not what its type");
 	must_see_u64(small, (*small & ~PT_ADDR) | mfn_to_hpa(stray), "the M2P says that the frame is elsewhere");
