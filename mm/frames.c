@@ -21,9 +21,10 @@
 #include "lib/print.h"
 #include "lib/string.h"
 
-#define TOP       (FRAME_ORDERS - 1)
-#define NIL       (~0u)
-#define LOW_ORDER 8u /* frames below 1 MB: 2^8 */
+#define TOP            (FRAME_ORDERS - 1)
+#define NIL            (~0u)
+#define LOCKED_AT_ONCE 512u /* frames that frames_for_each looks at before it lets others have the lock */
+#define LOW_ORDER      8u   /* frames below 1 MB: 2^8 */
 
 enum { ZONE_ANY, ZONE_LOW, ZONES };
 
@@ -64,9 +65,10 @@ static void list_del(u64 n, unsigned order)
 	f->state = FRAME_FREE_BODY;
 }
 
+/* An allocated block's state is its owner's, who may be making a table of it. */
 static bool is_free_block(u64 n, unsigned order)
 {
-	return n < mem.n && mem.table[n].state == FRAME_FREE_HEAD && mem.table[n].order == order;
+	return n < mem.n && atomic_load_relaxed(&mem.table[n].state) == FRAME_FREE_HEAD && mem.table[n].order == order;
 }
 
 /* Entries as the words they are stored by: at boot this marks all of memory, and is most of the boot's work. */
@@ -222,6 +224,17 @@ u64 frames_free_all(u16 owner)
 			freed += step;
 	}
 	return freed;
+}
+
+void frames_for_each(u16 owner, void (*fn)(void *ctx, mfn_t mfn, const struct frame *f), void *ctx)
+{
+	for (u64 n = 0; n < mem.n;) {
+		lock_take(&mem.lock);
+		for (u64 end = MIN(n + LOCKED_AT_ONCE, mem.n); n < end; n++)
+			if (mem.table[n].owner == owner)
+				fn(ctx, MFN(n), &mem.table[n]);
+		lock_drop(&mem.lock);
+	}
 }
 
 void frames_set_gfn(mfn_t mfn, u64 n, gfn_t gfn)

@@ -60,6 +60,10 @@ int frames_free(mfn_t mfn, unsigned order, u16 owner);
  * lock. */
 struct frame *frame_of(mfn_t mfn);
 
+/* Calls fn, under LOCK_FRAMES, for each frame that is the owner's. Frames that he allocates or frees meanwhile may be
+ * missing, but none is seen while it changes. */
+void frames_for_each(u16 owner, void (*fn)(void *ctx, mfn_t mfn, const struct frame *f), void *ctx);
+
 /* M2P: frames [mfn, mfn + n) are at [gfn, gfn + n), or with FRAME_NO_GFN nowhere. Needs their owner's lock. */
 void frames_set_gfn(mfn_t mfn, u64 n, gfn_t gfn);
 /* Frees all that a guest owns, tables included. Nobody may use any of it any more, TLBs included. Returns how many. */

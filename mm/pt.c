@@ -113,7 +113,7 @@ static void retire(struct pt *pt, struct pt_debt *debt, u64 raw, unsigned level)
 		return;
 	}
 	for (const u64 *child = table_of(raw), *end = child + 512; child < end; child++)
-		retire(pt, debt, *child, level - 1);
+		retire(pt, debt, atomic_load_relaxed(child), level - 1);
 	pt->tables--;
 	list_push(&debt->frames, hpa_to_mfn(raw & PT_ADDR), 0);
 }
@@ -131,7 +131,7 @@ static mfn_t new_table(struct pt *pt, u64 va, unsigned level)
 	mfn_t mfn = list_pop(&pt->spare);
 	struct frame *f = frame_of(mfn);
 
-	f->state = FRAME_TABLE;
+	atomic_store_relaxed(&f->state, FRAME_TABLE);
 	f->gfn = pt_tag(va, level);
 	pt->tables++;
 	return mfn;

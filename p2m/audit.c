@@ -10,7 +10,7 @@
 struct audit {
 	const struct p2m *p;
 	u64 errors;
-	u64 tables, leaves[3];
+	u64 tables, owned_tables, leaves[3];
 };
 
 static void bad(struct audit *a, u64 gfn, const char *what)
@@ -89,19 +89,21 @@ static void audit_table(struct audit *a, gfn_t gfn, mfn_t mfn, unsigned level)
 }
 
 /* Frames on a list, to be freed after a flush, belong to nothing any more. */
+static void audit_owned(void *ctx, mfn_t mfn, const struct frame *f)
+{
+	struct audit *a = ctx;
+
+	if (f->gfn == FRAME_NO_GFN || (f->gfn & PT_LISTED))
+		return;
+	a->owned_tables += f->state == FRAME_TABLE;
+	if (f->state == FRAME_USED && p2m_entry_at(a->p, GFN(f->gfn)).mfn.n != mfn.n)
+		bad(a, f->gfn, "the M2P says that a frame is here, the P2M does not");
+}
+
 static void audit_m2p(struct audit *a)
 {
-	const struct frame *f;
-	u64 tables = 0;
-
-	for (u64 n = 0; (f = frame_of(MFN(n))); n++) {
-		if (f->owner != a->p->owner || f->gfn == FRAME_NO_GFN || (f->gfn & PT_LISTED))
-			continue;
-		tables += f->state == FRAME_TABLE;
-		if (f->state == FRAME_USED && p2m_entry_at(a->p, GFN(f->gfn)).mfn.n != n)
-			bad(a, f->gfn, "the M2P says that a frame is here, the P2M does not");
-	}
-	if (tables != a->tables)
+	frames_for_each(a->p->owner, audit_owned, a);
+	if (a->owned_tables != a->tables)
 		bad(a, 0, "some table frames are not in the tree");
 }
 
