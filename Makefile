@@ -69,12 +69,14 @@ $(BUILD)/drivers/font.S.o: $(BUILD)/font.psf
 
 # --- Host side: unit, property and fuzz tests, and the config checker, under ASan and UBSan.
 HOST := $(BUILD)/host
+comma := ,
 HOST_CC := gcc
 HOST_CFLAGS := -std=gnu11 -O1 -g -I. -Wall -Wextra -Werror -Wno-unused-parameter -fno-builtin-log -fno-omit-frame-pointer \
 	-fno-strict-aliasing -fsanitize=address,undefined -fno-sanitize-recover=all -MMD -MP
 HOST_OBJECTS := $(PURE:%.c=$(HOST)/obj/%.o) $(HOST)/obj/tests/host/port.o $(HOST)/obj/tests/host/dsdt.S.o
 UNIT := $(patsubst tests/unit/%.c,$(HOST)/unit/%,$(wildcard tests/unit/*.c))
 PROPERTY := $(patsubst tests/property/%.c,$(HOST)/property/%,$(wildcard tests/property/*.c))
+THREADS := $(patsubst tests/threads/%.c,$(HOST)/threads/%,$(wildcard tests/threads/*.c))
 REPLAY := $(patsubst tests/fuzz/%.c,$(HOST)/fuzz/%,$(wildcard tests/fuzz/*.c))
 
 # A test names the libraries it needs in a line `/* link: -lfoo */`.
@@ -109,6 +111,20 @@ $(HOST)/fuzz/%: tests/fuzz/%.c $(HOST)/obj/tests/host/replay.o $(HOST)/libpure.a
 	@mkdir -p $(@D)
 	$(Q)$(HOST_CC) $(HOST_CFLAGS) -MF $@.d -o $@ $< $(HOST)/obj/tests/host/replay.o $(HOST)/libpure.a $(link_flags)
 
+# Threads, under ThreadSanitizer, which wants everything compiled for it.
+TSAN_CFLAGS := $(subst address$(comma)undefined,thread,$(HOST_CFLAGS))
+TSAN_OBJECTS := $(patsubst %.c,$(HOST)/tsan/%.o,$(filter lib/% mm/% p2m/%,$(PURE)) tests/host/port.c)
+
+$(HOST)/tsan/%.o: %.c
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(HOST_CC) $(TSAN_CFLAGS) -c -o $@ $<
+
+$(HOST)/threads/%: tests/threads/%.c $(TSAN_OBJECTS)
+	$(call say,LD)
+	@mkdir -p $(@D)
+	$(Q)$(HOST_CC) $(TSAN_CFLAGS) -MF $@.d -o $@ $^
+
 # The same harness under libFuzzer, for long runs: make fuzz-config && build/fuzz/config
 # -Dlog: libFuzzer itself calls libm's.
 fuzz-%: tests/fuzz/%.c $(BUILD)/guest/dsdt.S.o
@@ -120,7 +136,7 @@ $(HOST)/config: tools/config/config_main.c $(HOST)/libpure.a
 	@mkdir -p $(@D)
 	$(Q)$(HOST_CC) $(HOST_CFLAGS) -MF $@.d -o $@ $< $(HOST)/libpure.a
 
-host-tests: $(UNIT) $(PROPERTY) $(REPLAY) $(HOST)/config
+host-tests: $(UNIT) $(PROPERTY) $(REPLAY) $(THREADS) $(HOST)/config
 
 test-quick: host-tests
 	$(Q)/usr/bin/python3 tools/test.py --host-only
@@ -135,7 +151,7 @@ clean:
 	$(Q)rm -rf $(BUILD)
 
 -include tests/guests/guests.mk
--include $(OBJECTS:.o=.d) $(HOST_OBJECTS:.o=.d) $(wildcard $(HOST)/*/*.d $(HOST)/*.d)
+-include $(OBJECTS:.o=.d) $(HOST_OBJECTS:.o=.d) $(TSAN_OBJECTS:.o=.d) $(wildcard $(HOST)/*/*.d $(HOST)/*.d)
 
 .PHONY: all host-tests test-quick test check clean
 .SECONDARY:

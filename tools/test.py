@@ -44,7 +44,7 @@ class Count:
 def programs():
     """Built host test programs whose source is still there."""
     found = []
-    for kind in ("unit", "property", "fuzz"):
+    for kind in ("unit", "property", "threads", "fuzz"):
         for source in sorted(glob.glob(os.path.join(TOP, "tests", kind, "*.c"))):
             found.append((kind, os.path.basename(source)[:-2]))
     return found

@@ -25,6 +25,9 @@ extern u64 host_flushes, host_kicks;
 extern u64 host_kick_mask;
 /* Called at each port_flush_root / port_flush_host, if set. */
 extern void (*host_on_flush)(hpa_t root, u64 mask);
+/* Called, if set, where a pCPU switches interrupts off or back, and while it waits: for tests with threads. */
+extern void (*host_on_irq)(bool off);
+extern void (*host_on_relax)(void);
 
 /* All that was logged since the last host_log_clear, as one string. */
 const char *host_log(void);

@@ -16,6 +16,8 @@
 
 u64 host_flushes, host_kicks, host_kick_mask;
 void (*host_on_flush)(hpa_t root, u64 mask);
+void (*host_on_irq)(bool off);
+void (*host_on_relax)(void);
 bool host_log_echo, host_expect_panic;
 jmp_buf host_panic_jmp;
 
@@ -78,11 +80,29 @@ void *port_virt(hpa_t pa)
 }
 
 hpa_t port_phys(const void *va) { return (hpa_t)((const char *)va - arena); }
-u64 port_now(void) { return now_ns += now_step; }
+u64 port_now(void) { return now_step ? __atomic_add_fetch(&now_ns, now_step, __ATOMIC_RELAXED) : now_ns; }
 unsigned port_cpu(void) { return this_cpu; }
-void port_relax(void) { sched_yield(); }
-u64 port_irq_save(void) { return 0; }
-void port_irq_restore(u64 state) { (void)state; }
+
+void port_relax(void)
+{
+	if (host_on_relax)
+		host_on_relax();
+	sched_yield();
+}
+
+u64 port_irq_save(void)
+{
+	if (host_on_irq)
+		host_on_irq(true);
+	return 0;
+}
+
+void port_irq_restore(u64 state)
+{
+	(void)state;
+	if (host_on_irq)
+		host_on_irq(false);
+}
 
 void port_flush_root(hpa_t root, u64 pcpu_mask)
 {
