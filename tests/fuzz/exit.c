@@ -37,7 +37,7 @@ static void change_state(struct vcpu *v, struct input *in)
 {
 	struct fake_vcpu *h = fake_hw(v);
 	unsigned what = (unsigned)take(in, 1);
-	struct segment *s = &h->seg[what % SEGS];
+	struct segment *s = &h->seg[what % SEGS_ALL];
 
 	switch (what >> 4) {
 	case 0:
@@ -60,6 +60,12 @@ static void change_state(struct vcpu *v, struct input *in)
 		break;
 	case 6:
 		v->regs.rflags = take(in, 3);
+		break;
+	case 7: /* real mode, or on the way from there */
+		h->reg[REG_CR0] = what & 1;
+		h->reg[REG_EFER] = 0;
+		for (unsigned i = 0; i < SEGS_USER; i++)
+			h->seg[i] = (struct segment){address(in) & 0xffff0, 0xffff, 0, 0x93};
 		break;
 	default:
 		v->regs.r[what % GREGS] = address(in);
@@ -99,6 +105,16 @@ static void leave_guest(struct vcpu *v, struct input *in)
 	exit_dispatch(v, &v->exit);
 }
 
+/* Hardware without unrestricted guest. */
+static void enter(struct vcpu *v)
+{
+	if (fake_hw(v)->reg[REG_CR0] & CR0_PG)
+		return;
+	v->event = fake_hw(v)->injected;
+	v->exit.kind = EXIT_SOFT;
+	fake_mode(v, &v->exit);
+}
+
 static void begin_again(struct fake_vm *f)
 {
 	f->vm.ending = 0;
@@ -121,6 +137,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (f)
 			fake_free(f);
 		f = fake_new(2);
+		f->on_run = enter;
 		now = 0;
 	}
 	begin_again(f);
@@ -141,7 +158,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		case 3:
 			host_set_now(now += take(&in, 2) * 1000);
 			timers_run(&f->timers, now);
-			vcpu_run_once(v);
+			for (unsigned i = 0; i < 4; i++)
+				vcpu_run_once(v);
 			break;
 		case 4:
 			lapic_post(&v->lapic, (u8)take(&in, 1) | 0x10, op & 8);

@@ -100,6 +100,11 @@ static inline void fake_xmm(unsigned n, void *val, bool write)
 		memcpy(val, fake_xmms[n], 16);
 }
 
+static inline void fake_dr(struct vcpu *v, unsigned n, u64 *val, bool write)
+{
+	memcpy(write ? &v->dr[n] : val, write ? val : &v->dr[n], sizeof(*val));
+}
+
 static const struct hvm_ops fake_ops = {.run = fake_run,
 					.get = fake_get,
 					.set = fake_set,
@@ -246,6 +251,7 @@ static inline struct fake_vm *fake_new(unsigned vcpus)
 	hvm_host = (struct hvm_host){.cpuid = fake_cpuid,
 				     .xsetbv = fake_xsetbv,
 				     .xmm = fake_xmm,
+				     .dr = fake_dr,
 				     .xcr0_mask = BITS(2, 0) | BITS(7, 5),
 				     .xsave_size = 2688,
 				     .phys_bits = 40,

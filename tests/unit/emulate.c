@@ -419,6 +419,36 @@ static void control_registers(void **state)
 	assert_int_equal(r[REG_EFER], EFER_LME);
 }
 
+/* PAE paging's top entries are loaded and checked with CR0, CR3 and CR4, on Intel's processors. */
+static void pae_tables_are_checked(void **state)
+{
+	u64 *r = fake_hw(v)->reg, e[4] = {0x5001, 0x6019, 0, 0xe00 | 0x7001};
+
+	r[REG_CR0] = CR0_PE | CR0_ET;
+	r[REG_CR4] = CR4_PAE;
+	r[REG_EFER] = 0;
+	fake_hw(v)->seg[SEG_CS].attr = 0xc9b;
+	fake_mode(v, &v->exit);
+	fake_poke(f, FAKE_RAM + 0x20, e, sizeof(e));
+	assert_int_equal(guest_write_cr(v, 3, FAKE_RAM + 0x20), 0); /* not yet */
+	assert_int_equal(r[REG_PDPTE], 0);
+	assert_int_equal(guest_write_cr(v, 0, CR0_PE | CR0_PG), 0);
+	assert_memory_equal(&r[REG_PDPTE], e, sizeof(e));
+	static const u64 bad[] = {0x5003, 0x5005, 0x5021, 0x5101, BIT(40) | 1, BIT(63) | 1};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		fake_poke(f, FAKE_RAM + 0x38, &bad[i], 8);
+		assert_int_equal(guest_write_cr(v, 3, FAKE_RAM + 0x20), -EINVAL);
+		assert_int_equal(guest_write_cr(v, 4, CR4_PAE | CR4_PGE), -EINVAL);
+		assert_int_equal(guest_write_cr(v, 0, CR0_PE | CR0_PG | CR0_WP), -EINVAL);
+	}
+	assert_memory_equal(&r[REG_PDPTE], e, sizeof(e));
+	assert_int_equal(r[REG_CR0], CR0_PE | CR0_PG | CR0_ET);
+	assert_int_equal(guest_write_cr(v, 3, FAKE_MMIO), -EINVAL);
+	hvm_host.amd = true; /* checked when they are walked */
+	assert_int_equal(guest_write_cr(v, 3, FAKE_RAM + 0x20), 0);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -444,6 +474,7 @@ int main(void)
 		T(page_tables_without_ram),
 		T(cr8_by_emulation),
 		T(control_registers),
+		T(pae_tables_are_checked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -712,6 +712,34 @@ static void msrs(void **state)
 	assert_int_equal(v->regs.rip, 4);
 }
 
+static void debug_registers(void **state)
+{
+	BYTES("\x0f\x23\xd0\x0f\x21\xd3\x0f\x23\xf0\x0f\x21\xe3\x0f\x23\xf8\x0f\x21\xe3");
+	v->regs.r[R_AX] = 0xffffffff;
+	steps(2); /* mov dr2, eax; mov ebx, dr2 */
+	assert_int_equal(v->dr[2], 0xffffffff);
+	assert_int_equal(v->regs.r[R_BX], 0xffffffff);
+	steps(2); /* mov dr6, eax; mov ebx, dr4 */
+	assert_int_equal(fake_hw(v)->reg[REG_DR6], 0xffffefff);
+	assert_int_equal(v->regs.r[R_BX], 0xffffefff);
+	steps(1); /* mov dr7, eax */
+	assert_int_equal(fake_hw(v)->reg[REG_DR7], 0xffff27ff);
+	fake_hw(v)->reg[REG_CR4] = CR4_DE;
+	steps(1);
+	assert_int_equal(v->event.vector, VEC_UD);
+}
+
+static void counters(void **state)
+{
+	BYTES("\x0f\x31\x0f\x33");
+	host_set_now(0x123456789a);
+	steps(1);
+	assert_int_equal(v->regs.r[R_AX], 0x3456789a);
+	assert_int_equal(v->regs.r[R_DX], 0x12);
+	steps(1);
+	assert_int_equal(v->event.vector, VEC_GP); /* no performance counters */
+}
+
 /* What is fetched lies within CS; one byte more is #GP, as if it had not been there. */
 static void code_limit(void **state)
 {
@@ -769,6 +797,8 @@ int main(void)
 		T(external_errors_say_so),
 		T(table_registers),
 		T(msrs),
+		T(debug_registers),
+		T(counters),
 		T(code_limit),
 		T(narrow_stack),
 		T(unknown_ones_are_told),

@@ -100,6 +100,7 @@ static inline void cpu_fence(void) { asm_volatile("mfence; lfence" ::: "memory")
 #define CR0_PG BIT(31) /* more than an int: an enumerator would be unsigned, and its complement cut short */
 enum { RFLAGS_IF = BIT(9), CR0_PE = BIT(0), CR0_MP = BIT(1), CR0_EM = BIT(2), CR0_TS = BIT(3), CR0_ET = BIT(4) };
 enum { CR0_NE = BIT(5), CR0_WP = BIT(16), CR0_AM = BIT(18), CR0_NW = BIT(29), CR0_CD = BIT(30) };
+enum { CR4_TSD = BIT(2), CR4_DE = BIT(3) };
 enum { CR4_PSE = BIT(4), CR4_PAE = BIT(5), CR4_MCE = BIT(6), CR4_PGE = BIT(7), CR4_OSFXSR = BIT(9) };
 enum { CR4_OSXMMEXCPT = BIT(10), CR4_UMIP = BIT(11), CR4_LA57 = BIT(12), CR4_VMXE = BIT(13), CR4_FSGSBASE = BIT(16) };
 enum { CR4_PCIDE = BIT(17), CR4_OSXSAVE = BIT(18), CR4_SMEP = BIT(20), CR4_SMAP = BIT(21) };

@@ -10,6 +10,26 @@
 	(BITS(3, 0) | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | BIT(8) | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | \
 	 CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP)
 
+/*
+ * PAE paging has the top of its tables in registers, which writes to CR0, CR3 and CR4 load and check (Intel SDM vol. 3,
+ * 4.4.1). Where no RAM is, all ones are read, which is refused.
+ */
+static int load_pdptes(struct vcpu *v, u64 cr0, u64 cr3, u64 cr4, u64 efer)
+{
+	u64 e[4], reserved = BITS(2, 1) | BITS(8, 5) | ~BITS(guest_phys_bits(v) - 1, 0);
+
+	if (hvm_host.amd || !(cr0 & CR0_PG) || !(cr4 & CR4_PAE) || (efer & EFER_LMA))
+		return 0;
+	if (p2m_read(&v->vm->p2m, cr3 & BITS(31, 5), e, sizeof(e)))
+		return -EINVAL;
+	for (unsigned i = 0; i < ARRAY_SIZE(e); i++)
+		if ((e[i] & BIT(0)) && (e[i] & reserved))
+			return -EINVAL;
+	for (unsigned i = 0; i < ARRAY_SIZE(e); i++)
+		hvm->set(v, REG_PDPTE + i, e[i]);
+	return 0;
+}
+
 static int set_cr0(struct vcpu *v, u64 val)
 {
 	u64 old = hvm->get(v, REG_CR0), cr4 = hvm->get(v, REG_CR4), efer = hvm->get(v, REG_EFER);
@@ -27,8 +47,11 @@ static int set_cr0(struct vcpu *v, u64 val)
 				return -EINVAL;
 			efer &= ~EFER_LMA;
 		}
-		hvm->set(v, REG_EFER, efer);
 	}
+	if (load_pdptes(v, val, hvm->get(v, REG_CR3), cr4, efer))
+		return -EINVAL;
+	if ((val ^ old) & CR0_PG)
+		hvm->set(v, REG_EFER, efer);
 	hvm->set(v, REG_CR0, val);
 	hvm->flush(v);
 	return 0;
@@ -36,11 +59,14 @@ static int set_cr0(struct vcpu *v, u64 val)
 
 static int set_cr3(struct vcpu *v, u64 val)
 {
-	bool lma = hvm->get(v, REG_EFER) & EFER_LMA;
+	u64 cr4 = hvm->get(v, REG_CR4), efer = hvm->get(v, REG_EFER);
+	bool lma = efer & EFER_LMA;
 
-	if (lma && (hvm->get(v, REG_CR4) & CR4_PCIDE))
+	if (lma && (cr4 & CR4_PCIDE))
 		val &= ~BIT(63); /* "keep the TLB": allowed, never necessary */
 	if (lma && (val >> guest_phys_bits(v)))
+		return -EINVAL;
+	if (load_pdptes(v, hvm->get(v, REG_CR0), val, cr4, efer))
 		return -EINVAL;
 	hvm->set(v, REG_CR3, lma ? val : (u32)val);
 	hvm->flush(v);
@@ -49,16 +75,18 @@ static int set_cr3(struct vcpu *v, u64 val)
 
 static int set_cr4(struct vcpu *v, u64 val)
 {
-	u64 old = hvm->get(v, REG_CR4);
-	bool lma = hvm->get(v, REG_EFER) & EFER_LMA;
+	u64 old = hvm->get(v, REG_CR4), cr3 = hvm->get(v, REG_CR3), efer = hvm->get(v, REG_EFER);
+	bool lma = efer & EFER_LMA;
 
 	if (val & ~CR4_VALID)
 		return -EINVAL;
 	if (lma && !(val & CR4_PAE))
 		return -EINVAL;
-	if ((val & ~old & CR4_PCIDE) && (!lma || (hvm->get(v, REG_CR3) & BITS(11, 0))))
+	if ((val & ~old & CR4_PCIDE) && (!lma || (cr3 & BITS(11, 0))))
 		return -EINVAL;
 	if ((val & CR4_OSXSAVE) && !hvm_host.xcr0_mask)
+		return -EINVAL;
+	if (load_pdptes(v, hvm->get(v, REG_CR0), cr3, val, efer))
 		return -EINVAL;
 	hvm->set(v, REG_CR4, val);
 	hvm->flush(v);

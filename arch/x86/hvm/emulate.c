@@ -335,8 +335,8 @@ static unsigned op_stack_size(void *v) { return hvm->get_seg(v, SEG_SS).attr & S
 
 /* Map and opcode. */
 enum { INSN_POP_SS = 0x17, INSN_MOV_TO_SEG = 0x8e, INSN_INT3 = 0xcc, INSN_INT, INSN_INTO, INSN_IRET, INSN_HLT = 0xf4 };
-enum { INSN_STI = 0xfb, INSN_TABLES = 0x101, INSN_INVD = 0x108, INSN_WBINVD, INSN_WRMSR = 0x130, INSN_RDTSC };
-enum { INSN_RDMSR = 0x132, INSN_RDPMC, INSN_CPUID = 0x1a2 };
+enum { INSN_STI = 0xfb, INSN_TABLES = 0x101, INSN_INVD = 0x108, INSN_WBINVD, INSN_GET_DR = 0x121, INSN_SET_DR = 0x123 };
+enum { INSN_WRMSR = 0x130, INSN_RDTSC, INSN_RDMSR, INSN_RDPMC, INSN_CPUID = 0x1a2 };
 
 static unsigned opcode_of(const struct insn *in) { return in->map << 8u | in->opcode; }
 
@@ -370,6 +370,31 @@ static enum emul_result tables(struct vcpu *v, const struct insn *in, struct emu
 	return EMUL_OK;
 }
 
+/* DR4 and DR5 are the old names of DR6 and DR7. What is reserved in these cannot be changed. */
+static enum emul_result debug_register(struct vcpu *v, const struct insn *in, struct gregs *regs, struct emul_fault *f)
+{
+	static const u64 can_be_set[] = {0xe00f, 0xffff23ff}, always_set[] = {0xffff0ff0, 0x400};
+	unsigned n = in->modrm >> 3 & 7, i = n & 1;
+	u64 *r = &regs->r[(in->modrm & 7) | (in->rex & 1) << 3], val = in->opsize == 8 ? *r : (u32)*r;
+	bool write = opcode_of(in) == INSN_SET_DR;
+
+	if ((n & 6) == 4 && hvm->get(v, REG_CR4) & CR4_DE) {
+		*f = (struct emul_fault){.vector = VEC_UD};
+		return EMUL_FAULT;
+	}
+	if (n < 4)
+		hvm_host.dr(v, n, &val, write);
+	else if (!write)
+		val = hvm->get(v, REG_DR6 + i);
+	else if (val >> 32)
+		return fault(f, VEC_GP, 0);
+	else
+		hvm->set(v, REG_DR6 + i, (val & can_be_set[i]) | always_set[i]);
+	if (!write)
+		*r = val;
+	return EMUL_OK;
+}
+
 static enum emul_result op_system(void *ctx, const struct insn *in, struct gregs *regs, struct emul_fault *f)
 {
 	static const u8 soft[] = {VEC_BP, 0, VEC_OF};
@@ -384,9 +409,19 @@ static enum emul_result op_system(void *ctx, const struct insn *in, struct gregs
 		return soft_interrupt(v, regs, op == INSN_INT ? (u8)in->imm : soft[op - INSN_INT3], f);
 	case INSN_TABLES:
 		return tables(v, in, f);
+	case INSN_GET_DR:
+	case INSN_SET_DR:
+		return debug_register(v, in, regs, f);
 	case INSN_CPUID:
 		do_cpuid(v, regs);
 		break;
+	case INSN_RDTSC:
+		if (v->exit.cpl && hvm->get(v, REG_CR4) & CR4_TSD)
+			return fault(f, VEC_GP, 0);
+		set_pair(regs, hvm->get(v, REG_TSC));
+		break;
+	case INSN_RDPMC: /* CPUID offers no counters */
+		return fault(f, VEC_GP, 0);
 	case INSN_WRMSR:
 		err = do_wrmsr(v, regs);
 		break;

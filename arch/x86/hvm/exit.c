@@ -106,11 +106,9 @@ int do_rdmsr(struct vcpu *v, struct gregs *regs)
 	u64 val;
 	int err = guest_rdmsr(v, (u32)regs->r[R_CX], &val);
 
-	if (err)
-		return err;
-	regs->r[R_AX] = (u32)val;
-	regs->r[R_DX] = val >> 32;
-	return 0;
+	if (!err)
+		set_pair(regs, val);
+	return err;
 }
 
 int do_wrmsr(struct vcpu *v, const struct gregs *regs) { return guest_wrmsr(v, (u32)regs->r[R_CX], pair(regs)); }

@@ -40,8 +40,9 @@ struct hvm_host {
 	void (*cpuid)(u32 leaf, u32 sub, u32 regs[4]);
 	void (*xsetbv)(u32 n, u64 val);
 	void (*xmm)(unsigned n, void *val, bool write); /* an XMM register of the vCPU that is loaded here */
-	u64 xcr0_mask;                                  /* what guests may set in XCR0; 0: no XSAVE */
-	u32 xsave_size;                                 /* of an area for all of that */
+	void (*dr)(struct vcpu *v, unsigned n, u64 *val, bool write); /* DR0-3, wherever they are */
+	u64 xcr0_mask;                                                /* what guests may set in XCR0; 0: no XSAVE */
+	u32 xsave_size;                                               /* of an area for all of that */
 	u8 phys_bits;
 	bool amd, gb_pages;
 };
@@ -69,6 +70,11 @@ enum outcome emulate(struct vcpu *v);
 void do_cpuid(struct vcpu *v, struct gregs *regs);
 int do_rdmsr(struct vcpu *v, struct gregs *regs);
 int do_wrmsr(struct vcpu *v, const struct gregs *regs);
+static inline void set_pair(struct gregs *regs, u64 val) /* EDX:EAX */
+{
+	regs->r[R_AX] = (u32)val;
+	regs->r[R_DX] = val >> 32;
+}
 /* HLT was done. */
 enum outcome do_hlt(struct vcpu *v);
 /* An instruction of that length was done for the guest: moves rip on, ends shadows, raises a single step's #DB. */

@@ -41,6 +41,36 @@ static void xmm(unsigned n, void *val, bool write)
 	__asm__ volatile("fxrstor64 %0" ::"m"(area));
 }
 
+static void dr_save(struct vcpu *v)
+{
+	v->dr[0] = read_dr0();
+	v->dr[1] = read_dr1();
+	v->dr[2] = read_dr2();
+	v->dr[3] = read_dr3();
+}
+
+static void dr_load(const struct vcpu *v)
+{
+	write_dr0(v->dr[0]);
+	write_dr1(v->dr[1]);
+	write_dr2(v->dr[2]);
+	write_dr3(v->dr[3]);
+}
+
+static void guest_dr(struct vcpu *v, unsigned n, u64 *val, bool write)
+{
+	bool loaded = this_pcpu()->loaded == v;
+
+	if (loaded)
+		dr_save(v);
+	if (write)
+		v->dr[n] = *val;
+	else
+		*val = v->dr[n];
+	if (loaded)
+		dr_load(v);
+}
+
 int hvm_init(void)
 {
 	const struct cpu_features *f = &cpu_features;
@@ -48,6 +78,7 @@ int hvm_init(void)
 	hvm_host = (struct hvm_host){host_cpuid,
 				     xsetbv,
 				     xmm,
+				     guest_dr,
 				     f->xcr0_mask,
 				     f->xsave_size,
 				     f->phys_bits,
@@ -163,18 +194,12 @@ void vcpu_load(struct pcpu *p, struct vcpu *v)
 
 	if (old) {
 		fpu_save(old);
-		old->dr[0] = read_dr0();
-		old->dr[1] = read_dr1();
-		old->dr[2] = read_dr2();
-		old->dr[3] = read_dr3();
+		dr_save(old);
 		if (cpu_has(FEAT_RDTSCP))
 			old->tsc_aux = rdmsr(MSR_TSC_AUX);
 	}
 	fpu_load(v);
-	write_dr0(v->dr[0]);
-	write_dr1(v->dr[1]);
-	write_dr2(v->dr[2]);
-	write_dr3(v->dr[3]);
+	dr_load(v);
 	if (cpu_has(FEAT_RDTSCP))
 		wrmsr(MSR_TSC_AUX, v->tsc_aux);
 	p->loaded = v;

@@ -28,6 +28,7 @@ enum outcome { OUT_RESUME, OUT_BLOCK, OUT_STOP };
  * the backend needs them). The MSRs of SYSCALL and SYSENTER, TSC_AUX, and the bases of FS and GS are the guest's own: a
  * backend lets it have them without exits.
  * INT_SHADOW: whether the next instruction is in an STI or MOV SS shadow. TSC: what RDTSC would say now; only read.
+ * PDPTE: four registers, the top of PAE's page tables; only Intel's processors have it there, so not for AMD's.
  */
 enum vreg {
 	REG_CR0,
@@ -41,7 +42,8 @@ enum vreg {
 	REG_INT_SHADOW,
 	REG_TSC_OFFSET,
 	REG_TSC,
-	VREGS
+	REG_PDPTE,
+	VREGS = REG_PDPTE + 4
 };
 
 /* Only base and limit of these count. */
