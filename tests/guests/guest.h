@@ -166,6 +166,6 @@ struct test {
 	bool usual;
 };
 extern const struct test memory_tests[], cpu_tests[], timer_tests[], io_tests[], smp_tests[], bad_tests[],
-	bench_tests[], linux_tests[];
+	bench_tests[], linux_tests[], realmode_tests[];
 
 #endif

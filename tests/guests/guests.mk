@@ -5,7 +5,8 @@ GUEST := $(BUILD)/guests
 GUEST_CFLAGS := -std=gnu11 -O2 -g -I. -Wall -Wextra -Werror -Wno-format-zero-length -ffreestanding -nostdlib -fno-pic -fno-pie -mno-red-zone \
 	-mgeneral-regs-only -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables -fno-strict-aliasing \
 	-fno-tree-loop-distribute-patterns -MMD -MP
-GUEST_OBJECTS := $(patsubst tests/guests/%.c,$(GUEST)/%.o,$(sort $(wildcard tests/guests/*.c))) $(GUEST)/trap_entry.S.o
+GUEST_OBJECTS := $(patsubst tests/guests/%.c,$(GUEST)/%.o,$(sort $(wildcard tests/guests/*.c))) \
+	$(GUEST)/trap_entry.S.o $(GUEST)/realmode_code.S.o
 GUEST_KINDS := mb1 mb2 pvh
 GUEST_LINK = $(LD) -n -static -T tests/guests/guest.ld -z noexecstack --no-warn-rwx-segments --build-id=none
 
@@ -19,7 +20,7 @@ $(GUEST)/%.o: tests/guests/%.c
 	@mkdir -p $(@D)
 	$(CC) $(GUEST_CFLAGS) -c -o $@ $<
 
-$(GUEST)/trap_entry.S.o: tests/guests/trap_entry.S
+$(GUEST)/%.S.o: tests/guests/%.S
 	@mkdir -p $(@D)
 	$(CC) -g -c -o $@ $<
 

@@ -29,6 +29,13 @@ def test_several_vcpus(boot, vcpus, pcpus):
     all_passed(m)
 
 
+@pytest.mark.parametrize("vcpus", [1, 2])
+def test_real_mode_and_back(boot, vcpus):
+    m = boot(guest(cmdline="test=realmode vcpus=%d" % vcpus, vcpus=vcpus), {"tiny": tiny()}, pcpus=vcpus)
+    m.wait_off()
+    all_passed(m)
+
+
 @pytest.mark.parametrize("populate", ["boot", "demand"])
 @pytest.mark.parametrize("page", ["1G", "2M", "4K"])
 def test_page_sizes(boot, page, populate):
