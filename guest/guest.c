@@ -8,6 +8,7 @@
 #include "arch/x86/cpu/cpu.h"
 #include "arch/x86/cpu/features.h"
 #include "arch/x86/cpu/pcpu.h"
+#include "arch/x86/hvm/exit.h"
 #include "drivers/console.h"
 #include "lib/assert.h"
 #include "lib/errno.h"
@@ -143,7 +144,7 @@ static int add_memory(struct guest *g, struct memmap *map)
 static int build_memory(struct guest *g, struct memmap *map)
 {
 	const struct guest_config *c = g->config;
-	unsigned width = MIN(cpu_features.phys_bits, 48), largest = cpu_has(FEAT_GB_PAGES) ? ORDER_1G : ORDER_2M;
+	unsigned width = MIN(cpu_features.phys_bits, 48), largest = hvm_host.max_order;
 	struct frames_stats free;
 	int err;
 

@@ -80,6 +80,7 @@ CPU_REG(dr0)
 CPU_REG(dr1)
 CPU_REG(dr2)
 CPU_REG(dr3)
+CPU_REG(dr6)
 /* clang-format on */
 
 static inline void cpu_cli(void) { asm_volatile("cli" ::: "memory"); }

@@ -5,10 +5,6 @@
 #include "lib/errno.h"
 
 #define CR0_VALID (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
-/* VME, PVI, TSD, DE below PSE; PCE between PGE and OSFXSR. */
-#define CR4_VALID                                                                                               \
-	(BITS(3, 0) | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | BIT(8) | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | \
-	 CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP)
 
 /*
  * PAE paging has the top of its tables in registers, which writes to CR0, CR3 and CR4 load and check (Intel SDM vol. 3,
@@ -78,7 +74,7 @@ static int set_cr4(struct vcpu *v, u64 val)
 	u64 old = hvm->get(v, REG_CR4), cr3 = hvm->get(v, REG_CR3), efer = hvm->get(v, REG_EFER);
 	bool lma = efer & EFER_LMA;
 
-	if (val & ~CR4_VALID)
+	if ((val & ~CR4_VALID) || (val & hvm_host.cr4_refused))
 		return -EINVAL;
 	if (lma && !(val & CR4_PAE))
 		return -EINVAL;

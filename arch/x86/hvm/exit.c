@@ -252,7 +252,8 @@ enum outcome exit_dispatch(struct vcpu *v, const struct vm_exit *x)
 		vm_end(v->vm, END_RESET, "triple fault");
 		return OUT_STOP;
 	case EXIT_ERROR:
-		return vcpu_crash(v, "the processor refuses the vCPU's state: code %lx", x->code);
+		return vcpu_crash(v, "the processor refuses the vCPU's state: %s (code %lx)",
+				  x->why ? x->why : "no reason", x->code);
 	default:
 		return vcpu_crash(v, "an exit that is not handled: code %lx", x->code);
 	}

@@ -35,6 +35,11 @@ enum {
 };
 enum { RFLAGS_AC = 0x40000 };
 
+/* What a guest may set in CR4. VME, PVI, TSD, DE below PSE; PCE between PGE and OSFXSR. */
+#define CR4_VALID                                                                                               \
+	(BITS(3, 0) | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | BIT(8) | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | \
+	 CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP)
+
 /* The machine as the guest's CPUID and MSRs derive from it. Set once at boot, before the first guest. */
 struct hvm_host {
 	void (*cpuid)(u32 leaf, u32 sub, u32 regs[4]);
@@ -45,6 +50,9 @@ struct hvm_host {
 	u32 xsave_size;                                               /* of an area for all of that */
 	u8 phys_bits;
 	bool amd, gb_pages;
+	u8 max_order;               /* the largest page of nested paging: 0, 9, 18 */
+	u64 cr4_refused;            /* what this CPU does not let a guest set in CR4 */
+	bool no_rdtscp, no_invpcid; /* the CPU has the instruction, but not in guests */
 };
 extern struct hvm_host hvm_host;
 

@@ -11,6 +11,10 @@
 #include "lib/string.h"
 #include "mm/heap.h"
 
+#define CPUID_7_EBX_INVPCID (1u << 10)
+#define CPUID_7_ECX_RDPID   (1u << 22)
+#define CPUID_X1_EDX_RDTSCP (1u << 27)
+
 #define XSAVE_MXCSR 24
 #define MXCSR_RESET 0x1f80u
 #define MTRR_DEF_WB 0xc06ull         /* on, fixed ranges on, write-back, as firmware leaves them */
@@ -24,6 +28,12 @@ static void host_cpuid(u32 leaf, u32 sub, u32 regs[4])
 
 	if (leaf <= max)
 		r = cpuid(leaf, sub);
+	if (leaf == 7 && sub == 0) {
+		r.b &= ~(hvm_host.no_invpcid ? CPUID_7_EBX_INVPCID : 0);
+		r.c &= ~(hvm_host.no_rdtscp ? CPUID_7_ECX_RDPID : 0);
+	} else if (leaf == 0x80000001) {
+		r.d &= ~(hvm_host.no_rdtscp ? CPUID_X1_EDX_RDTSCP : 0);
+	}
 	memcpy(regs, &r, sizeof(r));
 }
 
@@ -71,35 +81,40 @@ static void guest_dr(struct vcpu *v, unsigned n, u64 *val, bool write)
 		dr_load(v);
 }
 
+/* The vendor's backend, or NULL with the reason on the console. */
+static const struct hvm_ops *choose_backend(void)
+{
+	if (cpu_has(FEAT_VMX))
+		return &vmx_ops;
+	if (!cpu_has(FEAT_SVM))
+		log("hvm: this CPU has no VMX or SVM, or firmware or an outer hypervisor hides it: enable it there\n");
+	else if (!cpu_has(FEAT_NPT))
+		log("hvm: this CPU has SVM without nested paging, and this version has no shadow pager\n");
+	else
+		return &svm_ops;
+	return NULL;
+}
+
 int hvm_init(void)
 {
 	const struct cpu_features *f = &cpu_features;
+	const struct hvm_ops *ops = choose_backend();
 
-	hvm_host = (struct hvm_host){host_cpuid,
-				     xsetbv,
-				     xmm,
-				     guest_dr,
-				     f->xcr0_mask,
-				     f->xsave_size,
-				     f->phys_bits,
-				     cpu_has(FEAT_SVM),
-				     cpu_has(FEAT_GB_PAGES)};
-	if (!cpu_has(FEAT_SVM)) {
-		log("hvm: this CPU has %s\n",
-		    cpu_has(FEAT_VMX) ? "VMX (Intel), which this version does not use: an AMD CPU is needed"
-				      : "no SVM, or an outer hypervisor hides it: enable nested virtualisation there");
-		return -ENODEV;
-	}
-	if (!cpu_has(FEAT_NPT)) {
-		log("hvm: this CPU has SVM without nested paging, and this version has no shadow pager\n");
-		return -ENODEV;
-	}
-
-	int err = svm_ops.cpu_on();
+	hvm_host = (struct hvm_host){.cpuid = host_cpuid,
+				     .xsetbv = xsetbv,
+				     .xmm = xmm,
+				     .dr = guest_dr,
+				     .xcr0_mask = f->xcr0_mask,
+				     .xsave_size = f->xsave_size,
+				     .phys_bits = f->phys_bits,
+				     .amd = cpu_has(FEAT_SVM),
+				     .gb_pages = cpu_has(FEAT_GB_PAGES),
+				     .max_order = cpu_has(FEAT_GB_PAGES) ? ORDER_1G : ORDER_2M};
+	int err = ops ? ops->cpu_on() : -ENODEV;
 
 	if (err)
 		return err;
-	hvm = &svm_ops;
+	hvm = ops;
 	panic_vcpu_hook = vcpu_dump;
 	return 0;
 }

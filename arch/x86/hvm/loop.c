@@ -22,6 +22,8 @@ static void leave(struct pcpu *p, struct vcpu *v)
 	atomic_store(&v->dead, true);
 	if (p->loaded == v)
 		p->loaded = NULL;
+	if (hvm->vcpu_leave)
+		hvm->vcpu_leave(v);
 	atomic_store(&p->running, NULL);
 	if (atomic_add(&vm->live, -1u) > 0)
 		return;

@@ -101,6 +101,8 @@ void vm_report_exits(struct vm *vm)
 			len += format(text + len, sizeof(text) - len, " %s=%lu", exit_names[k], n);
 	}
 	log("@exits guest=%s total=%lu%s\n", vm->name, total, text);
+	if (hvm->report)
+		hvm->report(vm);
 }
 
 static void dump_regs(struct vcpu *v)

@@ -96,6 +96,7 @@ struct vm_exit {
 		bool in, string;
 	} io;
 	u64 code, info1, info2; /* raw, for reports */
+	const char *why;        /* EXIT_ERROR: in words, or NULL */
 	gpa_t gpa;
 	gva_t gva;          /* EXIT_NPF, if known; #PF: the address */
 	u8 bytes[INSN_MAX]; /* instruction bytes that the CPU delivered (decode assists), nbytes of them */
@@ -170,6 +171,7 @@ struct hvm_ops {
 	int (*cpu_on)(void); /* per pCPU; 0, or -ENODEV with the reason logged (firmware lock, ...) */
 	int (*vcpu_init)(struct vcpu *v);
 	void (*vcpu_free)(struct vcpu *v);
+	void (*vcpu_leave)(struct vcpu *v); /* NULL or: runs no more; on its pCPU */
 	/* Enters the guest with v->event injected; fills v->exit. v->event is then what the exit interrupted, if
 	 * anything. Called and returns with interrupts on. */
 	void (*run)(struct vcpu *v);
@@ -180,9 +182,10 @@ struct hvm_ops {
 	/* Whether to exit as soon as the guest can take an interrupt, an NMI. Called before each entry. */
 	void (*window)(struct vcpu *v, bool intr, bool nmi);
 	void (*flush)(struct vcpu *v); /* forget its translations before the next entry */
+	void (*report)(struct vm *vm); /* NULL or: report lines at the vm's end */
 };
 
-extern const struct hvm_ops svm_ops;
+extern const struct hvm_ops svm_ops, vmx_ops;
 extern const struct hvm_ops *hvm; /* the one that was chosen at boot, or NULL */
 
 /* Probes, chooses the backend and turns it on for the boot processor. 0, or -ENODEV with a line that says why and what
