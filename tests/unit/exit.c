@@ -431,6 +431,35 @@ static void a_pending_exception_goes_first(void **state)
 	assert_int_equal(f->hw[0].injected.vector, 0x55);
 }
 
+/*
+ * The interrupt's vector is in service, so the local APIC will not bring it again: Cleave lost it. An interrupt of
+ * higher priority does not come before it.
+ */
+static void interrupt_again_after_an_exception_on_its_way(void **state)
+{
+	v->regs.rflags |= RFLAGS_IF;
+	post(0x55);
+	vcpu_run_once(v);
+	assert_int_equal(f->hw[0].injected.vector, 0x55);
+	v->event = f->hw[0].injected; /* not delivered: its push raised #AC */
+	fake_exit(f, (struct vm_exit){.kind = EXIT_EXCEPTION, .vector = VEC_AC, .has_error = true});
+	post(0x95);
+	v->regs.rflags &= ~(u64)RFLAGS_IF; /* as the handler's gate does */
+	vcpu_run_once(v);
+	assert_int_equal(f->hw[0].injected.vector, VEC_AC);
+	assert_true(f->hw[0].want_intr);
+	vcpu_run_once(v);
+	assert_false(f->hw[0].injected.valid);
+	v->regs.rflags |= RFLAGS_IF;
+	vcpu_run_once(v);
+	assert_int_equal(f->hw[0].injected.vector, 0x55);
+	assert_int_equal(f->hw[0].injected.type, EVENT_INTR);
+	vcpu_run_once(v);
+	assert_int_equal(f->hw[0].injected.vector, 0x95);
+	vcpu_run_once(v);
+	assert_false(f->hw[0].injected.valid); /* once */
+}
+
 static void nmi_blocks_nmi(void **state)
 {
 	atomic_or(&v->lapic.events, LAPIC_EV_NMI);
@@ -617,6 +646,7 @@ int main(void)
 		T(interrupts_wait_for_if),
 		T(interrupts_respect_tpr),
 		T(a_pending_exception_goes_first),
+		T(interrupt_again_after_an_exception_on_its_way),
 		T(nmi_blocks_nmi),
 		T(init_and_sipi),
 		T(double_and_triple_faults),

@@ -493,7 +493,7 @@ static int fetch_and_decode(struct vcpu *v, struct insn *in, struct emul_fault *
 	unsigned n = 0;
 	int fetched, err;
 
-	if (x->nbytes) {
+	if (x->nbytes && x->kind != EXIT_SOFT) {
 		err = insn_decode(x->bytes, x->nbytes, x->mode, in);
 		if (err != -EAGAIN)
 			return err;
