@@ -1,15 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The buddy allocator. A free block of 2^n frames is naturally aligned; its first frame is FRAME_FREE_HEAD with the
- * order and the links of one of the lists below, all others are FRAME_FREE_BODY:
+ * The buddy allocator. A free block of 2^n frames is naturally aligned; its first frame is FRAME_FREE with the order
+ * and the links of one of the lists below:
  *
  *     list[zone][order] -> block <-> block <-> ...
  *
  * The second zone keeps the scarce memory below 1 MB, where CPUs start, for those who ask for it. No block reaches over
- * the boundary.
+ * the boundary. An allocation comes from the smallest block that suffices, so that small ones use up what is broken
+ * already and the large blocks stay whole.
+ *
+ * Only the first frame of a free block is written when memory is freed. What says FRAME_FREE, or USED or TABLE without
+ * FRAME_BODY, is therefore always the first of a block that exists: of every block that ends, that one frame is marked.
  *
  * Freed memory keeps its contents; an allocation that another owner could read asks for zeroes, and is cleared without
- * the lock. So each frame is cleared once at most, and not at all for those who fill it themselves.
+ * the lock. Idle pCPUs clear free memory ahead, in place:
+ *
+ *     clean:   1 1 1 0 1 0 0 0     a bit for each 2 MB: whatever is free there is zero. Freeing clears it
+ *                    ^ at          the scrubber goes round, 64 KB a step; who gets memory from under it waits that long
  */
 #include "mm/frames.h"
 
@@ -21,20 +28,31 @@
 #include "lib/print.h"
 #include "lib/string.h"
 
-#define TOP            (FRAME_ORDERS - 1)
-#define NIL            (~0u)
-#define LOCKED_AT_ONCE 512u /* frames that frames_for_each looks at before it lets others have the lock */
-#define LOW_ORDER      8u   /* frames below 1 MB: 2^8 */
+#define TOP       (FRAME_ORDERS - 1)
+#define NIL       (~0u)
+#define LOW_ORDER 8u /* frames below 1 MB: 2^8 */
+#define CHUNK     ORDER_2M
+
+#define SCRUB          16u   /* frames zeroed in a step */
+#define SCRUB_LOOK     64u   /* blocks looked at in a step */
+#define FREE_LOOK      1024u /* the same, when all of an owner is freed */
+#define LIST_LOOK      8u    /* free blocks looked at for a clean one */
+#define LOCKED_AT_ONCE 512u  /* frames that frames_for_each looks at before it lets others have the lock */
 
 enum { ZONE_ANY, ZONE_LOW, ZONES };
 
-/* All under lock, and so are the entries of frames that are not allocated. */
+/* All under lock, but scrubbing and zeroing, and so are the entries of frames that are not allocated. */
 static struct {
 	struct lock lock;
 	struct frame *table;
 	u64 n; /* frames in the table */
 	struct frames_stats stats;
 	u32 list[ZONES][FRAME_ORDERS]; /* first block, or NIL */
+	u64 *clean;                    /* NULL until the first scrub */
+	u64 dirty;                     /* how many of its bits are not set */
+	u64 chunk, at;                 /* the scrubber's place: the chunk, and the next frame in it */
+	u32 scrubbing;                 /* there is one scrubber at a time; atomic */
+	u64 zeroing;                   /* the frame from which on it zeroes SCRUB frames now, or NIL; atomic */
 } mem = {.lock = LOCK_INIT(LOCK_FRAMES)};
 
 struct frame *frame_of(mfn_t mfn) { return mfn.n < mem.n ? &mem.table[mfn.n] : NULL; }
@@ -46,10 +64,7 @@ static void list_add(u64 n, unsigned order)
 	struct frame *f = &mem.table[n];
 	u32 *first = list_of(n, order);
 
-	f->state = FRAME_FREE_HEAD;
-	f->order = order;
-	f->next = *first;
-	f->prev = NIL;
+	*f = (struct frame){.next = *first, .prev = NIL, .owner = OWNER_FREE, .state = FRAME_FREE, .order = order};
 	if (f->next != NIL)
 		mem.table[f->next].prev = (u32)n;
 	*first = (u32)n;
@@ -62,16 +77,57 @@ static void list_del(u64 n, unsigned order)
 	*(f->prev == NIL ? list_of(n, order) : &mem.table[f->prev].next) = f->next;
 	if (f->next != NIL)
 		mem.table[f->next].prev = f->prev;
-	f->state = FRAME_FREE_BODY;
+	f->state = FRAME_INSIDE;
+	f->order = FRAME_BODY;
 }
 
 /* An allocated block's state is its owner's, who may be making a table of it. */
+/* An allocated block's state is its owner's, who may be making a table of it. */
 static bool is_free_block(u64 n, unsigned order)
 {
-	return n < mem.n && atomic_load_relaxed(&mem.table[n].state) == FRAME_FREE_HEAD && mem.table[n].order == order;
+	return n < mem.n && atomic_load_relaxed(&mem.table[n].state) == FRAME_FREE && mem.table[n].order == order;
 }
 
-/* Entries as the words they are stored by: at boot this marks all of memory, and is most of the boot's work. */
+/* The first frame of the block that holds frame n: free, or allocated if used. NIL if there is none. */
+static u64 block_of(u64 n, bool used)
+{
+	for (unsigned order = 0; order <= TOP && n < mem.n; order++) {
+		u64 first = ROUND_DOWN(n, BIT(order));
+		const struct frame *f = &mem.table[first];
+		unsigned state = atomic_load_relaxed(&f->state);
+		bool is = used ? state == FRAME_USED || state == FRAME_TABLE : state == FRAME_FREE;
+		if (is && f->order <= TOP && f->order >= order)
+			return first;
+	}
+	return NIL;
+}
+
+/* What is clean. */
+
+static u64 chunks(void) { return (mem.n + BIT(CHUNK) - 1) >> CHUNK; }
+static u64 last_chunk(u64 n, unsigned order) { return (n + BIT(order) - 1) >> CHUNK; }
+
+static bool is_clean(u64 n, unsigned order)
+{
+	for (u64 c = n >> CHUNK; c <= last_chunk(n, order); c++)
+		if (!mem.clean || !bitmap_test(mem.clean, c))
+			return false;
+	return true;
+}
+
+static void set_dirty(u64 n, unsigned order)
+{
+	for (u64 c = n >> CHUNK; mem.clean && c <= last_chunk(n, order); c++) {
+		mem.dirty += bitmap_test(mem.clean, c);
+		bitmap_clear(mem.clean, c);
+		if (c == mem.chunk)
+			mem.at = c << CHUNK;
+	}
+}
+
+/* Blocks. */
+
+/* The entries of a new allocation, as the words they are stored by: for a guest's memory this is most of the work. */
 static void fill(u64 n, unsigned order, struct frame f)
 {
 	union {
@@ -90,8 +146,11 @@ static void fill(u64 n, unsigned order, struct frame f)
 /* Puts a block on its list, joined with its buddy as long as that is free too. */
 static void put(u64 n, unsigned order)
 {
-	fill(n, order, (struct frame){.owner = OWNER_FREE, .state = FRAME_FREE_BODY});
+	mem.table[n].state = FRAME_INSIDE;
+	mem.table[n].owner = OWNER_FREE;
+	mem.table[n].order = FRAME_BODY;
 	mem.stats.free += BIT(order);
+	set_dirty(n, order);
 	for (u64 buddy; order < TOP; order++, n = MIN(n, buddy)) {
 		buddy = n ^ BIT(order);
 		if (!is_free_block(buddy, order) || list_of(buddy, order) != list_of(n, order))
@@ -101,15 +160,28 @@ static void put(u64 n, unsigned order)
 	list_add(n, order);
 }
 
+/* Of the list that begins with block n: the first whose beginning is clean, if one of the first few is; or else n. */
+static u32 prefer_clean(u32 n, unsigned order)
+{
+	u32 block = n;
+
+	for (unsigned i = 0; i < LIST_LOOK && block != NIL; i++, block = mem.table[block].next)
+		if (is_clean(block, order))
+			return block;
+	return n;
+}
+
 /* Takes the smallest sufficient block and gives back what is too much of it. Returns NIL if there is none. */
-static u32 take(unsigned order, u16 owner, bool low)
+static u32 take(unsigned order, u16 owner, unsigned flags)
 {
 	struct frame used = {.gfn = FRAME_NO_GFN, .owner = owner, .state = FRAME_USED, .order = FRAME_BODY};
 
-	for (unsigned zone = low ? ZONE_LOW : ZONE_ANY; zone < ZONES; zone++) {
+	for (unsigned zone = flags & FRAMES_LOW ? ZONE_LOW : ZONE_ANY; zone < ZONES; zone++) {
 		for (unsigned o = order; o <= TOP; o++) {
 			u32 n = mem.list[zone][o];
-			if (n == NIL)
+			if (flags & (FRAMES_ZERO | FRAMES_CLEAN))
+				n = prefer_clean(n, order);
+			if (n == NIL || ((flags & FRAMES_CLEAN) && !is_clean(n, order)))
 				continue;
 			list_del(n, o);
 			while (o-- > order)
@@ -132,6 +204,8 @@ void frames_init(struct frame *table, u64 n)
 	mem.n = n;
 	mem.stats = (struct frames_stats){0};
 	memset(mem.list, 0xff, sizeof(mem.list));
+	mem.clean = NULL;
+	mem.zeroing = NIL;
 }
 
 void frames_add(mfn_t first, u64 count)
@@ -151,34 +225,32 @@ void frames_add(mfn_t first, u64 count)
 
 /* Allocation. */
 
+/* Whether the scrubber is in the block. Once it has left that, it does not come back: the block is not free any more.
+ */
+static bool being_scrubbed(u64 n, unsigned order)
+{
+	u64 at = atomic_load(&mem.zeroing);
+
+	return at != NIL && at < n + BIT(order) && at + SCRUB > n;
+}
+
 int frames_alloc(unsigned order, u16 owner, unsigned flags, mfn_t *out)
 {
 	ASSERT(order <= TOP && owner > OWNER_FREE);
 	if (port_fail_alloc())
 		return -ENOMEM;
 	lock_take(&mem.lock);
-	u32 n = take(order, owner, flags & FRAMES_LOW);
+	u32 n = take(order, owner, flags);
+	bool clean = n != NIL && is_clean(n, order);
 	lock_drop(&mem.lock);
 	if (n == NIL)
 		return -ENOMEM;
+	while (being_scrubbed(n, order))
+		port_relax();
 	*out = MFN(n);
-	if (flags & FRAMES_ZERO)
+	if ((flags & FRAMES_ZERO) && !clean)
 		memset(port_virt(mfn_to_hpa(*out)), 0, PAGE_SIZE << order);
 	return 0;
-}
-
-/* The first frame of the allocation that [n, n + 2^order) is part of, or NIL. */
-static u64 allocation_of(u64 n, unsigned order)
-{
-	for (unsigned o = order; o <= TOP; o++) {
-		u64 head = ROUND_DOWN(n, BIT(o));
-		const struct frame *f = &mem.table[head];
-		if (f->state != FRAME_USED && f->state != FRAME_TABLE)
-			return NIL;
-		if (f->order != FRAME_BODY)
-			return f->order >= o ? head : NIL;
-	}
-	return NIL;
 }
 
 /* Makes [n, n + 2^order) of the allocation at head one of its own, and of what remains the largest that fit. */
@@ -197,42 +269,88 @@ int frames_free(mfn_t mfn, unsigned order, u16 owner)
 	u64 n = mfn.n, head = NIL;
 
 	lock_take(&mem.lock);
-	if (order <= TOP && IS_ALIGNED(n, BIT(order)) && n < mem.n && BIT(order) <= mem.n - n &&
-	    mem.table[n].owner == owner)
-		head = allocation_of(n, order);
-	if (head != NIL) {
+	if (order <= TOP && IS_ALIGNED(n, BIT(order)))
+		head = block_of(n, true);
+	bool ok = head != NIL && mem.table[head].owner == owner && mem.table[head].order >= order;
+	if (ok) {
 		split_allocation(head, n, order);
 		put(n, order);
 	}
 	lock_drop(&mem.lock);
 
-	if (head != NIL)
+	if (ok)
 		return 0;
 	log("frames: owner %u may not free frame %#lx, order %u\n", owner, n, order);
 	return -EINVAL;
 }
 
-/* Reads others' entries without the lock: a stale order only skips frames that were not the owner's at the time. */
+/*
+ * Reads others' entries without the lock: a stale order only skips frames that were not the owner's at the time. From
+ * the first frame of one block to that of the next, so what free blocks have inside is not seen.
+ */
+bool frames_free_step(u16 owner, u64 *at)
+{
+	for (unsigned i = 0; i < FREE_LOOK && *at < mem.n; i++) {
+		struct frame f = mem.table[*at];
+		bool used = f.state == FRAME_USED || f.state == FRAME_TABLE;
+		if (used && f.owner == owner && f.order <= TOP)
+			(void)!frames_free(MFN(*at), f.order, owner);
+		*at += f.order <= TOP ? BIT(f.order) : 1;
+	}
+	return *at < mem.n;
+}
+
 u64 frames_free_all(u16 owner)
 {
-	u64 freed = 0;
+	struct frames_stats before, after;
+	u64 at = 0;
 
-	for (u64 n = 0, step; n < mem.n; n += step) {
-		struct frame f = mem.table[n];
-		step = f.order <= TOP ? BIT(f.order) : 1;
-		if (f.owner == owner && f.order <= TOP && !frames_free(MFN(n), f.order, owner))
-			freed += step;
+	frames_stats(&before);
+	while (frames_free_step(owner, &at))
+		continue;
+	frames_stats(&after);
+	return after.free - before.free;
+}
+
+/* Questions. */
+
+struct frames_block frames_block(mfn_t mfn)
+{
+	struct frames_block b = {.first = mfn};
+
+	lock_take(&mem.lock);
+	u64 used = block_of(mfn.n, true), first = used != NIL ? used : block_of(mfn.n, false);
+	if (first != NIL) {
+		const struct frame *f = &mem.table[first];
+		bool table = atomic_load_relaxed(&f->state) == FRAME_TABLE;
+		b = (struct frames_block){MFN(first), f->owner, f->order, table};
 	}
-	return freed;
+	lock_drop(&mem.lock);
+	return b;
+}
+
+bool frames_are(mfn_t mfn, u64 n, u16 owner)
+{
+	for (u64 end = mfn.n + n; mfn.n < end && mfn.n < mem.n;) {
+		struct frames_block b = frames_block(mfn);
+		if (b.owner != owner || b.table)
+			return false;
+		mfn.n = b.first.n + BIT(b.order);
+	}
+	return owner == OWNER_NONE || mfn.n <= mem.n;
 }
 
 void frames_for_each(u16 owner, void (*fn)(void *ctx, mfn_t mfn, const struct frame *f), void *ctx)
 {
 	for (u64 n = 0; n < mem.n;) {
 		lock_take(&mem.lock);
-		for (u64 end = MIN(n + LOCKED_AT_ONCE, mem.n); n < end; n++)
-			if (mem.table[n].owner == owner)
-				fn(ctx, MFN(n), &mem.table[n]);
+		for (u64 end = MIN(n + LOCKED_AT_ONCE, mem.n); n < end;) {
+			const struct frame *f = &mem.table[n];
+			u64 step = is_free_block(n, f->order) ? BIT(f->order) : 1;
+			if (step == 1 && f->owner == owner)
+				fn(ctx, MFN(n), f);
+			n += step;
+		}
 		lock_drop(&mem.lock);
 	}
 }
@@ -248,4 +366,65 @@ void frames_stats(struct frames_stats *out)
 	lock_take(&mem.lock);
 	*out = mem.stats;
 	lock_drop(&mem.lock);
+}
+
+/* Scrubbing. */
+
+static bool start_scrubbing(void)
+{
+	u64 bytes = ROUND_UP(chunks(), 64) / 8;
+	unsigned order = bytes <= PAGE_SIZE ? 0 : bit_high((bytes - 1) >> PAGE_SHIFT) + 1;
+	mfn_t mfn;
+
+	if (frames_alloc(order, OWNER_HOST, FRAMES_ZERO, &mfn))
+		return false;
+	lock_take(&mem.lock);
+	mem.clean = port_virt(mfn_to_hpa(mfn));
+	mem.dirty = chunks();
+	mem.chunk = mem.at = 0;
+	lock_drop(&mem.lock);
+	return true;
+}
+
+/* The next free frames in the scrubber's chunk, *n of them, or NIL. At a chunk's end that is clean. Needs the lock. */
+static u64 next_piece(u64 *n)
+{
+	for (unsigned i = 0; i < SCRUB_LOOK && mem.dirty; i++) {
+		u64 end = MIN((mem.chunk + 1) << CHUNK, mem.n), at = mem.at;
+		if (at == end || bitmap_test(mem.clean, mem.chunk)) {
+			mem.dirty -= !bitmap_test(mem.clean, mem.chunk);
+			bitmap_set(mem.clean, mem.chunk);
+			mem.chunk = (mem.chunk + 1) % chunks();
+			mem.at = mem.chunk << CHUNK;
+			continue;
+		}
+		u64 free = block_of(at, false), used = free == NIL ? block_of(at, true) : free;
+		u64 after = used == NIL ? at + 1 : used + BIT(mem.table[used].order);
+		mem.at = MIN(end, free == NIL ? after : MIN(after, at + SCRUB));
+		*n = mem.at - at;
+		if (free != NIL)
+			return at;
+	}
+	return NIL;
+}
+
+bool frames_scrub(void)
+{
+	u64 n;
+
+	if (atomic_swap(&mem.scrubbing, 1))
+		return false;
+	bool more = mem.clean || start_scrubbing();
+	if (more) {
+		lock_take(&mem.lock);
+		u64 first = next_piece(&n);
+		atomic_store(&mem.zeroing, first);
+		more = mem.dirty;
+		lock_drop(&mem.lock);
+		if (first != NIL)
+			memset(port_virt(mfn_to_hpa(MFN(first))), 0, n << PAGE_SHIFT);
+		atomic_store(&mem.zeroing, NIL);
+	}
+	atomic_store(&mem.scrubbing, 0);
+	return more;
 }

@@ -17,11 +17,14 @@
 enum { OWNER_NONE, OWNER_FREE, OWNER_HOST, OWNER_GUEST = 16 };
 
 /*
- * RESERVED: no RAM, or firmware's. FREE_HEAD: the first frame of a free block of .order. FREE_BODY: inside one. USED:
- * allocated; .order is that of the allocation at its first frame. TABLE: a P2M or shadow table of the owner, never
- * mapped into it.
+ * The first frame of a block says what all of it is. FREE: a free block of .order. USED: an allocation of .order.
+ * TABLE: a P2M or shadow table of the owner, never mapped into it. INSIDE: once the first of a block, now inside a
+ * larger one. RESERVED: no RAM, or firmware's; also inside blocks that were never allocated.
+ *
+ * The other frames of an allocation have its owner, USED and FRAME_BODY too. Those of a free block say what they said
+ * last, so that memory is freed without a visit to each frame: ask frames_block.
  */
-enum frame_state { FRAME_RESERVED, FRAME_FREE_HEAD, FRAME_FREE_BODY, FRAME_USED, FRAME_TABLE };
+enum frame_state { FRAME_RESERVED, FRAME_FREE, FRAME_INSIDE, FRAME_USED, FRAME_TABLE };
 
 struct frame {
 	union {
@@ -46,8 +49,11 @@ void frames_init(struct frame *table, u64 n);
 /* Hands frames [first, first + count), in the table and reserved so far, to the allocator as free. Boot only. */
 void frames_add(mfn_t first, u64 count);
 
-/* FRAMES_ZERO: the block is all zero when returned. FRAMES_LOW: it is below 1 MB (SIPI trampoline). */
-enum { FRAMES_ZERO = 1, FRAMES_LOW = 2 };
+/*
+ * FRAMES_ZERO: the block is all zero when returned. FRAMES_CLEAN: so, and only one that is zero already. FRAMES_LOW: it
+ * is below 1 MB (SIPI trampoline).
+ */
+enum { FRAMES_ZERO = 1, FRAMES_LOW = 2, FRAMES_CLEAN = 4 };
 /* Allocates 2^order frames, naturally aligned. Returns 0 and *out, or -ENOMEM. Takes LOCK_FRAMES; zeroes outside it. */
 int frames_alloc(unsigned order, u16 owner, unsigned flags, mfn_t *out) MUST_CHECK;
 /*
@@ -64,10 +70,28 @@ struct frame *frame_of(mfn_t mfn);
  * missing, but none is seen while it changes. */
 void frames_for_each(u16 owner, void (*fn)(void *ctx, mfn_t mfn, const struct frame *f), void *ctx);
 
+/* The block that holds mfn: free, allocated, or no RAM (one frame, OWNER_NONE; also beyond the table). */
+struct frames_block {
+	mfn_t first;
+	u16 owner;
+	u8 order;
+	bool table;
+};
+struct frames_block frames_block(mfn_t mfn);
+/* Whether all of [mfn, mfn + n) are the owner's, and none is a table. */
+bool frames_are(mfn_t mfn, u64 n, u16 owner);
+
 /* M2P: frames [mfn, mfn + n) are at [gfn, gfn + n), or with FRAME_NO_GFN nowhere. Needs their owner's lock. */
 void frames_set_gfn(mfn_t mfn, u64 n, gfn_t gfn);
-/* Frees all that a guest owns, tables included. Nobody may use any of it any more, TLBs included. Returns how many. */
+/*
+ * Frees all that a guest owns, tables included. Nobody may use any of it any more, TLBs included. Returns how many. The
+ * step looks at a bounded part of memory, from *at (0 at first) on, and returns whether there is more.
+ */
 u64 frames_free_all(u16 owner);
+bool frames_free_step(u16 owner, u64 *at);
+
+/* For idle pCPUs: zeroes up to 64 KB of free memory, so that who allocates need not. Whether there is more to do. */
+bool frames_scrub(void);
 
 struct frames_stats {
 	u64 total, free; /* frames */

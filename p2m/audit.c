@@ -21,22 +21,19 @@ static void bad(struct audit *a, u64 gfn, const char *what)
 
 static void audit_frames(struct audit *a, gfn_t gfn, mfn_t mfn, u64 n, unsigned type)
 {
-	bool owned = P2M_MASK(type) & P2M_OWNED;
-	u16 owner = owned ? a->p->owner : type == P2M_SHARED ? OWNER_HOST : OWNER_NONE;
+	u16 owner = p2m_frame_owner(a->p, type);
 
-	for (u64 i = 0; i < n; i++) {
+	if (type != P2M_DIRECT && !frame_of(MFN(mfn.n + n - 1)))
+		return bad(a, gfn.n, "mapped to a frame beyond memory");
+	for (u64 i = 0; (P2M_MASK(type) & P2M_OWNED) && i < n; i++) {
 		const struct frame *f = frame_of(MFN(mfn.n + i));
-		if (!f && type == P2M_DIRECT)
-			return;
-		if (!f)
-			return bad(a, gfn.n + i, "mapped to a frame beyond memory");
 		if (f->owner != owner)
 			return bad(a, gfn.n + i, "mapped to a frame of another owner");
-		if (owned && f->state != FRAME_USED)
-			return bad(a, gfn.n + i, "mapped to a table or a free frame");
-		if (owned && f->gfn != gfn.n + i)
+		if (f->state == FRAME_USED && f->gfn != gfn.n + i)
 			return bad(a, gfn.n + i, "the M2P says that the frame is elsewhere");
 	}
+	if (!frames_are(mfn, n, owner))
+		bad(a, gfn.n, "mapped to a table, a free frame or another's");
 }
 
 static void audit_leaf(struct audit *a, gfn_t gfn, u64 raw, unsigned level)

@@ -48,6 +48,11 @@ static inline bool p2m_overlays(const struct p2m_slot *s, unsigned type)
 /* Whether one mapping of this order may be at gfn, as far as the slots go. Needs the lock, or is a hint. */
 bool p2m_may_large(const struct p2m *p, gfn_t gfn, unsigned order);
 
+/* Whose frames a page of this type may have. */
+static inline u16 p2m_frame_owner(const struct p2m *p, unsigned type)
+{
+	return P2M_MASK(type) & P2M_OWNED ? p->owner : type == P2M_SHARED ? OWNER_HOST : OWNER_NONE;
+}
 /* The page-table entry that a page of this type has. */
 struct pt_entry p2m_leaf(enum p2m_type type, mfn_t mfn);
 

@@ -215,19 +215,17 @@ static void account(const struct p2m *p, gfn_t gfn, u64 n, bool add, struct pt_d
 static int check_frames(const struct p2m *p, mfn_t mfn, u64 n, enum p2m_type type)
 {
 	bool owned = P2M_MASK(type) & P2M_OWNED;
-	u16 owner = owned ? p->owner : type == P2M_SHARED ? OWNER_HOST : OWNER_NONE;
 
 	if (!(P2M_MASK(type) & P2M_BACKED))
 		return 0;
 	if (type != P2M_DIRECT && !frame_of(MFN(mfn.n + n - 1)))
 		return -EINVAL;
+	if (!frames_are(mfn, n, p2m_frame_owner(p, type)))
+		return -EPERM;
 	const struct frame *f = frame_of(mfn);
-	for (u64 i = 0; i < n && frame_of(MFN(mfn.n + i)); i++) {
-		if (f[i].owner != owner || f[i].state == FRAME_TABLE)
-			return -EPERM;
-		if (owned && f[i].gfn != FRAME_NO_GFN)
+	for (u64 i = 0; owned && i < n; i++)
+		if (f[i].gfn != FRAME_NO_GFN)
 			return -EEXIST;
-	}
 	return 0;
 }
 

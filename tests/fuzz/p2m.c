@@ -126,7 +126,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 		abort();
 	p2m_free(&p);
 	for (u64 n = 0; n < MEMORY / PAGE_SIZE; n++) {
-		if (frame_of(MFN(n))->owner == OWNER)
+		if (frames_block(MFN(n)).owner == OWNER)
 			abort();
 	}
 	if (frames_audit())

@@ -24,7 +24,7 @@ static inline bool frames_is_block(u64 n, unsigned order, bool high)
 {
 	const struct frame *f = frame_of(MFN(n));
 
-	return f && f->state == FRAME_FREE_HEAD && f->order == order && (n >= LOW_FRAMES) == high;
+	return f && f->state == FRAME_FREE && f->order == order && (n >= LOW_FRAMES) == high;
 }
 
 static inline void frames_audit_free(struct frames_audit *a, u64 n, const struct frame *f)
@@ -42,8 +42,10 @@ static inline void frames_audit_free(struct frames_audit *a, u64 n, const struct
 	if ((f->next != ~0u && (!frames_is_block(f->next, order, high) || frame_of(MFN(f->next))->prev != n)) ||
 	    (f->prev != ~0u && (!frames_is_block(f->prev, order, high) || frame_of(MFN(f->prev))->next != n)))
 		frames_bad(a, n, "broken links");
-	for (u64 i = 0; i < BIT(order); i++)
-		if (f[i].owner != OWNER_FREE || (i && f[i].state != FRAME_FREE_BODY))
+	if (f->owner != OWNER_FREE)
+		frames_bad(a, n, "free, with an owner");
+	for (u64 i = 1; i < BIT(order); i++)
+		if (f[i].state == FRAME_FREE || (f[i].state > FRAME_INSIDE && f[i].order != FRAME_BODY))
 			return frames_bad(a, n + i, "inside a free block, but not free");
 }
 
@@ -72,12 +74,12 @@ static inline struct frames_audit frames_audit_all(void)
 		if (f->state == FRAME_RESERVED)
 			continue;
 		if (f->order >= FRAME_ORDERS || !IS_ALIGNED(n, BIT(f->order)) || BIT(f->order) > known - n ||
-		    f->state == FRAME_FREE_BODY) {
+		    f->state == FRAME_INSIDE) {
 			frames_bad(&a, n, "not the first frame of anything");
 			continue;
 		}
 		step = BIT(f->order);
-		if (f->state == FRAME_FREE_HEAD)
+		if (f->state == FRAME_FREE)
 			frames_audit_free(&a, n, f);
 		else
 			frames_audit_used(&a, n, f);

@@ -122,6 +122,8 @@ static int expected_set(u64 gfn, u64 mfn, unsigned order, unsigned type)
 			return -EINVAL;
 		if (where[i] == NOT_OURS)
 			return -EPERM;
+	}
+	for (u64 i = mfn; owned(type) && i < mfn + n; i++) {
 		if (where[i] != UNMAPPED && !in_range(where[i], gfn, n))
 			return -EEXIST;
 	}
@@ -299,15 +301,15 @@ static void check_frames(void)
 	u64 tables = 0;
 
 	for (u64 n = 0; n < FRAMES; n++) {
-		const struct frame *f = frame_of(MFN(n));
-		if (f->owner == OWNER && f->state == FRAME_TABLE) {
+		struct frames_block b = frames_block(MFN(n));
+		if (b.owner == OWNER && b.table) {
 			tables++;
 			CHECK(where[n] == NOT_OURS);
 			continue;
 		}
-		CHECK((f->owner == OWNER) == (where[n] != NOT_OURS));
-		if (f->owner == OWNER)
-			CHECK(f->gfn == (where[n] == UNMAPPED ? FRAME_NO_GFN : where[n]));
+		CHECK((b.owner == OWNER) == (where[n] != NOT_OURS));
+		if (b.owner == OWNER)
+			CHECK(frame_of(MFN(n))->gfn == (where[n] == UNMAPPED ? FRAME_NO_GFN : where[n]));
 	}
 	CHECK(p2m.pt.tables == tables);
 }
@@ -362,7 +364,7 @@ static void run(const struct pt_format *fmt, unsigned max_order, unsigned operat
 	       (unsigned long long)pt->leaves[2], (unsigned long long)pt->merges);
 	p2m_free(&p2m);
 	for (u64 n = 0; n < FRAMES; n++)
-		CHECK(frame_of(MFN(n))->owner != OWNER);
+		CHECK(frames_block(MFN(n)).owner != OWNER);
 	CHECK(frames_audit() == 0);
 }
 

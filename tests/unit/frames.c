@@ -169,6 +169,97 @@ static void what_one_owner_wrote_no_other_can_read(void **state)
 	}
 }
 
+static void scrub_all(void)
+{
+	for (unsigned i = 0; frames_scrub(); i++)
+		assert_true(i < 10000);
+}
+
+static void dirty_all(void)
+{
+	mfn_t mfn;
+
+	while (!frames_alloc(0, GUEST, 0, &mfn))
+		memset(bytes(mfn), 0x5a, PAGE_SIZE);
+	frames_free_all(GUEST);
+}
+
+static void idle_processors_clean_what_is_free(void **state)
+{
+	mfn_t mfn;
+
+	(void)state;
+	mfn_t kept = alloc(0, GUEST + 1, 0);
+	memset(bytes(kept), 0x33, PAGE_SIZE);
+	dirty_all();
+	assert_int_equal(frames_alloc(9, GUEST, FRAMES_CLEAN, &mfn), -ENOMEM);
+	scrub_all();
+	mfn = alloc(13, GUEST, FRAMES_CLEAN);
+	assert_true(is_zero(mfn, 13));
+	assert_int_equal(bytes(kept)[99], 0x33);
+	/* One frame that comes back makes its 2 MB dirty, and no more. */
+	memset(bytes(mfn), 0x77, PAGE_SIZE);
+	assert_int_equal(frames_free(mfn, 13, GUEST), 0);
+	assert_int_equal(frames_alloc(13, GUEST, FRAMES_CLEAN, &mfn), -ENOMEM);
+	assert_int_equal(frames_alloc(12, GUEST, FRAMES_CLEAN, &mfn), 0);
+	assert_true(is_zero(mfn, 12));
+	frames_free_all(GUEST);
+	scrub_all();
+	assert_true(is_zero(alloc(13, GUEST, FRAMES_CLEAN), 13));
+	assert_false(frames_scrub());
+	frames_free_all(GUEST);
+	frames_free_all(GUEST + 1);
+	frames_free_all(OWNER_HOST); /* the scrubber's map */
+}
+
+/* Freed between two steps into a place that the scrubber has passed already: it comes again. */
+static void what_is_freed_behind_the_scrubber_is_cleaned_too(void **state)
+{
+	(void)state;
+	for (unsigned steps = 0; steps < 200; steps += 7) {
+		host_machine(64 * MB);
+		dirty_all();
+		mfn_t a = alloc(9, GUEST, 0), b = alloc(0, GUEST, 0);
+		memset(bytes(a), 0x11, 2 * MB);
+		memset(bytes(b), 0x22, PAGE_SIZE);
+		for (unsigned i = 0; i < steps; i++)
+			frames_scrub();
+		assert_int_equal(frames_free(MFN(a.n + steps), 0, GUEST), 0);
+		frames_scrub();
+		assert_int_equal(frames_free(b, 0, GUEST), 0);
+		frames_free_all(GUEST);
+		scrub_all();
+		for (mfn_t mfn; !frames_alloc(0, GUEST, FRAMES_CLEAN, &mfn);)
+			assert_true(is_zero(mfn, 0));
+		frames_free_all(GUEST);
+	}
+	frames_free_all(OWNER_HOST);
+}
+
+static void a_block_is_known_by_any_frame_of_it(void **state)
+{
+	mfn_t a = alloc(5, GUEST, 0);
+	struct frames_block b = frames_block(MFN(a.n + 17));
+
+	(void)state;
+	assert_true(mfn_eq(b.first, a) && b.owner == GUEST && b.order == 5 && !b.table);
+	assert_true(frames_are(a, 32, GUEST));
+	assert_false(frames_are(a, 32, GUEST + 1));
+	assert_false(frames_are(a, 64, GUEST));
+	assert_int_equal(frames_free(MFN(a.n + 16), 3, GUEST), 0);
+	assert_int_equal(frames_block(MFN(a.n + 17)).owner, OWNER_FREE);
+	assert_int_equal(frames_block(MFN(a.n + 25)).order, 3);
+	assert_false(frames_are(a, 32, GUEST));
+	assert_true(frames_are(MFN(a.n + 24), 8, GUEST));
+	frame_of(a)->state = FRAME_TABLE;
+	assert_false(frames_are(a, 16, GUEST));
+	assert_int_equal(frames_block(MFN(0)).owner, OWNER_NONE);
+	assert_true(frames_are(MFN(0), 1, OWNER_NONE));
+	assert_true(frames_are(MFN(BIT(30)), 5, OWNER_NONE)); /* beyond memory */
+	assert_false(frames_are(MFN(BIT(30)), 5, GUEST));
+	frame_of(a)->state = FRAME_USED;
+}
+
 static void frames_added_in_any_pieces_are_all_there(void **state)
 {
 	static struct frame table[10000];
@@ -242,7 +333,7 @@ static void the_audit_of_these_tests_sees_corruption(void **state)
 	struct frame *used = frame_of(a), *free = used, saved;
 
 	(void)state;
-	while (free->state != FRAME_FREE_HEAD || free->order < 2)
+	while (free->state != FRAME_FREE || free->order < 2)
 		free++;
 	struct frame *victims[] = {used, used, used + 1, used + 1, free, free, free, free + 1, free + 1};
 	for (unsigned i = 0; i < ARRAY_SIZE(victims); i++) {
@@ -259,7 +350,7 @@ static void the_audit_of_these_tests_sees_corruption(void **state)
 			f->owner = GUEST + 1;
 			break;
 		case 3:
-			f->state = FRAME_FREE_HEAD;
+			f->state = FRAME_FREE;
 			break;
 		case 4:
 			f->prev = (u32)a.n;
@@ -272,9 +363,10 @@ static void the_audit_of_these_tests_sees_corruption(void **state)
 			break;
 		case 7:
 			f->state = FRAME_USED;
+			f->order = 0;
 			break;
 		default:
-			f->owner = GUEST;
+			f->state = FRAME_FREE;
 		}
 		assert_true(frames_audit() > 0);
 		*f = saved;
@@ -293,6 +385,9 @@ int main(void)
 		T(a_part_of_an_allocation_can_be_freed),
 		T(what_one_owner_wrote_no_other_can_read),
 
+		T(idle_processors_clean_what_is_free),
+		T(what_is_freed_behind_the_scrubber_is_cleaned_too),
+		T(a_block_is_known_by_any_frame_of_it),
 		T(frames_added_in_any_pieces_are_all_there),
 		T(no_block_reaches_over_a_zone),
 		T(an_injected_failure_is_one_question_an_allocation),

@@ -374,7 +374,7 @@ static void a_frame_on_its_way_out_cannot_be_mapped(void **state)
 	assert_int_equal(p2m_remove(&p2m, GFN(RAM), 9), 0);
 	host_on_flush = NULL;
 	assert_int_equal(try_to_map, -EEXIST);
-	assert_int_equal(frame_of(leaving)->owner, OWNER_FREE);
+	assert_int_equal(frames_block(leaving).owner, OWNER_FREE);
 }
 
 /*
@@ -427,12 +427,12 @@ static void xsa_246_a_split_without_memory_fails_and_can_be_repeated(void **stat
 	for (unsigned i = 0; i < 3; i++) {
 		assert_int_equal(p2m_remove(&p2m, GFN(RAM), 0), -ENOMEM);
 		assert_entry(RAM, old.mfn, 9, P2M_RAM);
-		assert_int_equal(frame_of(old.mfn)->owner, OWNER);
+		assert_int_equal(frames_block(old.mfn).owner, OWNER);
 		assert_clean();
 	}
 	frames_free_all(OTHER);
 	assert_int_equal(p2m_remove(&p2m, GFN(RAM), 0), 0);
-	assert_int_equal(frame_of(old.mfn)->owner, OWNER_FREE);
+	assert_int_equal(frames_block(old.mfn).owner, OWNER_FREE);
 }
 
 static u64 flushed_root, flushed_mask, owner_at_flush;
@@ -442,7 +442,7 @@ static void see_flush(hpa_t root, u64 mask)
 {
 	flushed_root = root;
 	flushed_mask = mask;
-	owner_at_flush = frame_of(watched)->owner;
+	owner_at_flush = frames_block(watched).owner;
 }
 
 /* Xen XSA-480, for frames: what a guest gives back is reused only after every CPU has forgotten it. */
@@ -456,7 +456,7 @@ static void frames_are_freed_after_the_flush(void **state)
 	assert_int_equal(p2m_remove(&p2m, GFN(RAM), 9), 0);
 	host_on_flush = NULL;
 	assert_int_equal(owner_at_flush, OWNER);
-	assert_int_equal(frame_of(watched)->owner, OWNER_FREE);
+	assert_int_equal(frames_block(watched).owner, OWNER_FREE);
 	assert_int_equal(flushed_root, mfn_to_hpa(p2m.pt.root));
 	assert_int_equal(flushed_mask, 0xf1); /* and this pCPU, which has looked the page up */
 }
@@ -469,7 +469,7 @@ static void removing_and_replacing_differ_in_who_has_the_frame(void **state)
 	u64 free = memory().free;
 
 	assert_int_equal(p2m_set(&p2m, GFN(RAM), MFN_NONE, 9, P2M_BALLOONED), 0);
-	assert_int_equal(frame_of(e.mfn)->owner, OWNER);
+	assert_int_equal(frames_block(e.mfn).owner, OWNER);
 	assert_int_equal(memory().free, free);
 	assert_int_equal(p2m_set(&p2m, GFN(RAM), e.mfn, 9, P2M_RAM), 0);
 	/* Part of an allocation. */
@@ -697,7 +697,7 @@ static void the_audit_sees_every_kind_of_corruption(void **state)
 	must_see_u64(small, (*small & ~PT_ADDR) | mfn_to_hpa(stray), "the M2P says that the frame is elsewhere");
 	must_see_u64(small, small[-1], "the M2P says that the frame is elsewhere");
 	must_see_u64(small, (*small & ~PT_ADDR) | mfn_to_hpa(theirs), "a frame of another owner");
-	must_see_u64(small, (*small & ~PT_ADDR) | mfn_to_hpa(table), "mapped to a table or a free frame");
+	must_see_u64(small, (*small & ~PT_ADDR) | mfn_to_hpa(table), "mapped to a table, a free frame");
 	must_see_u64(small, (*small & ~PT_ADDR) | BIT(45), "beyond memory");
 	must_see_u64(large, *large + PAGE_SIZE, "misaligned");
 	must_see_u64(large, large[1], "the M2P says that the frame is elsewhere");
