@@ -24,7 +24,9 @@ void port_relax(void);
 u64 port_irq_save(void);
 void port_irq_restore(u64 state);
 
-/* Makes every pCPU in the mask forget translations made from the given root (nested or shadow); returns once all have.
+/*
+ * Makes every pCPU in the mask but this one leave guest mode, and what it does with interrupts off; returns once all
+ * have. That each forgets translations made from root when it enters again is the caller's to see to, by a generation.
  */
 void port_flush_root(hpa_t root, u64 pcpu_mask);
 /* Makes every pCPU forget the hypervisor's own translations of [va, va + len). */

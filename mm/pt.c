@@ -350,7 +350,7 @@ static bool merge_one(struct pt *pt, u64 *slot, unsigned level, u64 va, struct p
 	u32 used = frame_of(hpa_to_mfn(old & PT_ADDR))->count;
 
 	va = ROUND_DOWN(va, pt_span(level));
-	if (used && (used < 512 || !agree(pt, table_of(old), level - 1, va, &new)))
+	if (used && (!pt->merge || used < 512 || !agree(pt, table_of(old), level - 1, va, &new)))
 		return false;
 	while (!atomic_cas(slot, &old, new))
 		continue;
@@ -380,25 +380,53 @@ void pt_merge(struct pt *pt, u64 va, struct pt_debt *debt)
 		continue;
 }
 
+/* The entry that covers va, and its level. */
+static u64 *find(const struct pt *pt, u64 va, unsigned *level)
+{
+	u64 *slot = (u64 *)port_virt(mfn_to_hpa(pt->root)) + pt_index(va, pt->levels), raw;
+
+	for (*level = pt->levels; raw = atomic_load(slot), pt_is_table(pt->fmt, raw, *level); --*level)
+		slot = table_of(raw) + pt_index(va, *level - 1);
+	return slot;
+}
+
 struct pt_entry pt_lookup(const struct pt *pt, u64 va)
 {
-	const u64 *table = port_virt(mfn_to_hpa(pt->root));
-	unsigned level = pt->levels;
-	u64 raw;
-
-	while (raw = atomic_load(&table[pt_index(va, level)]), pt_is_table(pt->fmt, raw, level)) {
-		table = table_of(raw);
-		level--;
-	}
+	unsigned level;
+	u64 raw = atomic_load(find(pt, va, &level));
 	struct pt_entry e = pt->fmt->decode(raw, level);
+
 	if (pt_present(e))
 		e.pa += ROUND_DOWN(va & (pt_span(level) - 1), PAGE_SIZE);
 	return e;
 }
 
+struct pt_entry pt_flags(struct pt *pt, u64 va, unsigned set, unsigned clear, struct pt_debt *debt)
+{
+	unsigned level;
+	u64 *slot = find(pt, va, &level), old = atomic_load(slot), new;
+	struct pt_entry was, e;
+
+	do {
+		was = e = pt->fmt->decode(old, level);
+		if (!pt_present(was))
+			return was;
+		e.flags = (u8)((e.flags & ~clear) | set);
+		ASSERT(pt_present(e));
+		new = pt->fmt->encode(pt, e, level);
+	} while (new != old && !atomic_cas(slot, &old, new));
+
+	if (clear & ~(unsigned)PT_A)
+		owe_flush(debt, ROUND_DOWN(va, pt_span(level)), pt_span(level));
+	if (new != old)
+		stored(pt, slot, old, new);
+	return was;
+}
+
 int pt_init(struct pt *pt, const struct pt_format *fmt, const struct pt_ops *ops, u16 owner, unsigned max_order)
 {
-	*pt = (struct pt){.fmt = fmt, .ops = ops, .owner = owner, .levels = 4, .max_order = max_order, .nx = true};
+	*pt = (struct pt){.fmt = fmt, .ops = ops, .owner = owner, .levels = 4, .max_order = max_order};
+	pt->nx = pt->ad = pt->merge = true;
 	pt->spare = PT_DEBT_END;
 	pt->tables = 1;
 	int err = frames_alloc(0, owner, FRAMES_ZERO, &pt->root);

@@ -85,7 +85,9 @@ struct pt {
 	u16 owner;     /* of table frames */
 	u8 levels;     /* 4 or 5 */
 	u8 max_order;
-	bool nx; /* long mode: the CPU has NX. Without it everything is executable */
+	bool nx;    /* long mode: the CPU has NX. Without it everything is executable */
+	bool ad;    /* CPUs set accessed and dirty bits. Without it the bits are the owner's */
+	bool merge; /* whether tables whose entries agree are replaced by one entry */
 };
 
 /* max_order: 0, 9 or 18. Returns 0 or -ENOMEM. */
@@ -103,6 +105,11 @@ int pt_init(struct pt *pt, const struct pt_format *fmt, const struct pt_ops *ops
 int pt_map(struct pt *pt, u64 va, u64 len, struct pt_entry e, struct pt_debt *debt) MUST_CHECK;
 int pt_protect(struct pt *pt, u64 va, u64 len, unsigned prot, struct pt_debt *debt) MUST_CHECK;
 int pt_split(struct pt *pt, u64 va, unsigned order, struct pt_debt *debt) MUST_CHECK;
+/*
+ * Sets and clears R, W, X, A, D of the present leaf that covers va. Returns it as it was before. Clearing owes a flush;
+ * A alone does not: a CPU that remembers the page sets it again when it has forgotten it. Needs the owner's lock.
+ */
+struct pt_entry pt_flags(struct pt *pt, u64 va, unsigned set, unsigned clear, struct pt_debt *debt);
 /* Replaces each table on the way to va whose 512 entries agree by one entry, and frees empty ones. */
 void pt_merge(struct pt *pt, u64 va, struct pt_debt *debt);
 

@@ -20,12 +20,12 @@ static int with_page(struct p2m *p, gpa_t gpa, size_t len, u32 types, page_fn fn
 	unsigned max = ORDER_2M;
 
 	for (;;) {
-		u64 irq = p2m_walk_begin(p);
+		struct p2m_walk w = p2m_walk_begin(p);
 		struct p2m_entry e = p2m_entry_at(p, gpa_to_gfn(gpa));
 		bool allowed = P2M_MASK(e.type) & types;
 		if (allowed && fn)
 			fn(port_virt(mfn_to_hpa(e.mfn) + (gpa & ~PAGE_MASK)), arg, len);
-		p2m_walk_end(irq);
+		p2m_walk_end(p, w);
 		if (allowed)
 			return 0;
 		if (e.type != P2M_DEMAND || p2m_populate_at(p, gpa_to_gfn(gpa), &max))

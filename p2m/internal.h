@@ -9,20 +9,31 @@
 
 /*
  * A walk without the lock, and use of the frame that it finds, lie between these. Interrupts are off and the pCPU is
- * among those that a flush waits for, so nothing that the walk can meet is freed before its end. The mask is set before
- * the table is read, and the writer reads it after it has changed the table: either the writer sees the bit, or the
- * walker sees the change.
+ * among those that a flush asks, so nothing that the walk can meet is freed before its end. The mask is set before the
+ * table is read, and the writer reads it after it has changed the table: either the writer sees the bit, or the walker
+ * sees the change. Where the guest's vCPU runs the bit is set already.
  */
-static inline u64 p2m_walk_begin(const struct p2m *p)
-{
-	u64 irq = port_irq_save(), self = BIT(port_cpu()), *mask = (u64 *)&p->pcpus;
+struct p2m_walk {
+	u64 irq;
+	bool entered; /* the bit is this walk's */
+};
 
-	if (!(atomic_load(mask) & self))
-		atomic_or(mask, self);
-	return irq;
+static inline struct p2m_walk p2m_walk_begin(const struct p2m *p)
+{
+	struct p2m_walk w = {.irq = port_irq_save()};
+
+	w.entered = !(atomic_load(&p->pcpus) & BIT(port_cpu()));
+	if (w.entered)
+		p2m_enter((struct p2m *)p);
+	return w;
 }
 
-static inline void p2m_walk_end(u64 irq) { port_irq_restore(irq); }
+static inline void p2m_walk_end(const struct p2m *p, struct p2m_walk w)
+{
+	if (w.entered)
+		p2m_leave((struct p2m *)p);
+	port_irq_restore(w.irq);
+}
 
 static inline u64 p2m_limit(const struct p2m *p) { return BIT(p->width - PAGE_SHIFT); } /* in frames */
 

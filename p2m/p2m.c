@@ -24,6 +24,7 @@ static void flush(struct pt *pt, const struct pt_debt *debt)
 	struct p2m *p = container_of(pt, struct p2m, pt);
 
 	(void)debt;
+	atomic_add(&p->gen, 1); /* first: who comes into .pcpus later sees it, and needs no asking */
 	port_flush_root(mfn_to_hpa(pt->root), atomic_load(&p->pcpus));
 }
 
@@ -65,10 +66,10 @@ struct p2m_entry p2m_entry_at(const struct p2m *p, gfn_t gfn)
 
 struct p2m_entry p2m_get(const struct p2m *p, gfn_t gfn)
 {
-	u64 irq = p2m_walk_begin(p);
+	struct p2m_walk w = p2m_walk_begin(p);
 	struct p2m_entry e = p2m_entry_at(p, gfn);
 
-	p2m_walk_end(irq);
+	p2m_walk_end(p, w);
 	return e;
 }
 
@@ -314,14 +315,13 @@ int p2m_remove(struct p2m *p, gfn_t gfn, unsigned order) { return set(p, gfn, MF
 
 int p2m_init(struct p2m *p, const struct pt_format *fmt, u16 owner, unsigned max_order, unsigned width)
 {
-	*p = (struct p2m){.lock = LOCK_INIT(LOCK_P2M), .owner = owner, .max_order = max_order};
+	*p = (struct p2m){.lock = LOCK_INIT(LOCK_P2M), .owner = owner, .max_order = max_order, .gen = 1};
 	p->width = MIN(width, PAGE_SHIFT + 4 * 9u);
 	return pt_init(&p->pt, fmt, &ops, owner, max_order);
 }
 
 void p2m_free(struct p2m *p)
 {
-	port_flush_root(mfn_to_hpa(p->pt.root), atomic_load(&p->pcpus));
 	frames_free_all(p->owner);
 	for (unsigned i = 0; i < p->nslots; i++)
 		heap_free(p->slot[i].forbid_2m, counts_size(&p->slot[i]));

@@ -40,9 +40,9 @@ static int install(struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order, enum p2m
 int p2m_populate_at(struct p2m *p, gfn_t gfn, unsigned *max)
 {
 	for (;;) {
-		u64 irq = p2m_walk_begin(p);
+		struct p2m_walk w = p2m_walk_begin(p);
 		int order = plan(p, gfn, *max);
-		p2m_walk_end(irq);
+		p2m_walk_end(p, w);
 		if (order == NOTHING)
 			return 0;
 

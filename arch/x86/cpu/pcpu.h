@@ -26,7 +26,7 @@ struct pcpu {
 	 * looks at its queues, and looks at it again with interrupts off before it enters a guest or halts.
 	 */
 	u32 kicked;
-	u32 flush_gen;  /* bumped by port_flush_*: guest translations cached before are stale; atomic */
+	u32 flush_gen;  /* bumped by port_flush_*: asks it to leave guest mode, and to say so in flush_ack; atomic */
 	u32 flush_ack;  /* the last flush_gen that this pCPU has seen outside guest mode; written by itself */
 	u32 flush_host; /* a pending flush_gen wants the hypervisor's own translations flushed too; atomic */
 	u32 nmi_seen;   /* an NMI that nobody sent: told at the next idle */

@@ -210,15 +210,11 @@ static void flush_others(u64 mask, bool host)
 	}
 }
 
-/* Every root's translations are given up: a pCPU rarely runs more than one guest between two flushes. */
-void port_flush_root(hpa_t root, u64 pcpu_mask)
-{
-	if (pcpu_mask & BIT(port_cpu())) {
-		atomic_add(&this_pcpu()->flush_gen, 1);
-		flush_serve();
-	}
-	flush_others(pcpu_mask, false);
-}
+/*
+ * The pCPUs only leave guest mode: the P2M's generation, which the caller has raised, has them forget on the next
+ * entry. This one is not in guest mode.
+ */
+void port_flush_root(hpa_t root, u64 pcpu_mask) { flush_others(pcpu_mask, false); }
 
 /* Rare, so all of it: the range does not matter. */
 void port_flush_host(u64 va, u64 len)

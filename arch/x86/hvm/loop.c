@@ -37,11 +37,13 @@ static void run(struct pcpu *p, struct vcpu *v, u64 until)
 {
 	bool go;
 
+	p2m_enter(&v->vm->p2m);
 	atomic_store(&p->running, v);
 	do {
 		time_arm(MIN(until, atomic_load_relaxed(&p->timers.next)));
 		go = vcpu_run_once(v);
 	} while (go && !sched_resched(&p->runq) && !atomic_load_relaxed(&p->kicked));
+	p2m_leave(&v->vm->p2m);
 	sched_put(&v->sched, port_now(), !go);
 	if (atomic_load(&v->vm->ending) && !v->dead)
 		leave(p, v);

@@ -209,17 +209,20 @@ static void svm_window(struct vcpu *v, bool intr, bool nmi)
 
 /* --- Entry and exit. */
 
-/* With GIF clear: a flush that is asked for later ends the guest by its interrupt before it is waited for. */
-static void choose_asid(struct vcpu *v, struct pcpu *p, struct svm_cpu *c)
+/*
+ * With GIF clear: a flush that begins later finds this pCPU in p2m.pcpus and ends the guest by its interrupt before it
+ * is waited for.
+ */
+static void choose_asid(struct vcpu *v, struct svm_cpu *c)
 {
 	struct svm *s = svm_of(v);
 	struct vmcb *b = &s->vmcb;
+	u64 gen = atomic_load(&v->vm->p2m.gen);
 
 	b->tlb_control = 0;
-	if (s->asid_gen == c->asid_gen && v->flush_gen == atomic_load(&p->flush_gen))
+	if (s->asid_gen == c->asid_gen && v->flush_gen == gen)
 		return;
-	atomic_or(&v->vm->p2m.pcpus, BIT(p->id)); /* flushes include us from here; then look for earlier ones */
-	v->flush_gen = atomic_load(&p->flush_gen);
+	v->flush_gen = gen;
 	if (++c->asid >= cpu_features.svm_asids) {
 		c->asid = 1;
 		c->asid_gen++;
@@ -345,7 +348,7 @@ static void svm_run(struct vcpu *v)
 		v->exit.kind = EXIT_INTERRUPT;
 		return;
 	}
-	choose_asid(v, p, c);
+	choose_asid(v, c);
 	svm_enter(port_phys(v->arch), &v->regs, port_phys(c->host));
 	stgi();
 	after_exit(v);
