@@ -70,6 +70,7 @@ struct vmx {
 	u64 frame[2];                            /* see vmx_entry.S */
 	u64 cr2, dr6, msr[ARRAY_SIZE(switched)]; /* while not loaded */
 	u64 cr3;                                 /* the guest's, while it runs on the identity map */
+	u64 efer;                                /* the guest's */
 	bool launched, fresh;                    /* fresh: has never run */
 	bool stale;                              /* its translations are to be forgotten */
 	bool check;                              /* its state was set by software since it was last entered */
@@ -529,7 +530,7 @@ static u64 vmx_get(struct vcpu *v, enum vreg r)
 	case REG_CR4:
 		return seen(s, F_CR4, F_CR4_MASK, F_CR4_SHADOW);
 	case REG_EFER:
-		return s->f[F_EFER];
+		return s->efer;
 	case REG_DR6:
 		return is_loaded(v) ? read_dr6() : s->dr6;
 	case REG_DR7:
@@ -578,8 +579,9 @@ static void vmx_set(struct vcpu *v, enum vreg r, u64 val)
 	case REG_CR4:
 		put_paging(s, vmx_get(v, REG_CR0), vmx_get(v, REG_CR3), val);
 		break;
-	case REG_EFER:
-		put(s, F_EFER, val);
+	case REG_EFER: /* the CPU is told of long mode only where it is on: LME with our paging would mean it */
+		s->efer = val;
+		put(s, F_EFER, val & EFER_LMA ? val : val & ~(u64)EFER_LME);
 		put_bits(s, F_ENTRY, ENTRY_LONG, val & EFER_LMA);
 		break;
 	case REG_DR6:
@@ -691,13 +693,8 @@ static void before_entry(struct vcpu *v)
 	put(s, F_RFLAGS, v->regs.rflags);
 	put(s, F_TPR_THRESHOLD, class <= lapic_get_cr8(&v->lapic) ? class : 0);
 	put_event(v);
-	for (unsigned i = 0; i < s->listed; i++) {
-		u64 efer = s->f[F_EFER];
-
-		if (!(efer & EFER_LMA))
-			efer &= ~(u64)EFER_LME;
-		s->guest_list[i].value = s->guest_list[i].msr == MSR_EFER ? efer : s->f[F_PAT];
-	}
+	for (unsigned i = 0; i < s->listed; i++)
+		s->guest_list[i].value = s->f[s->guest_list[i].msr == MSR_EFER ? F_EFER : F_PAT];
 }
 
 static void read_all(struct vmx *s)
@@ -816,12 +813,12 @@ enum { REASON_MISCONFIG = 49 };
 static u8 mode_now(struct vcpu *v)
 {
 	struct vmx *s = vmx_of(v);
-	u64 efer = s->f[F_EFER], ar;
+	u64 ar;
 
 	if (v->regs.rip >> 32)
 		return MODE_64;
 	ar = get(s, F_AR + SEG_CS);
-	return (u8)mode_of(s->f[F_CR0_SHADOW], v->regs.rflags, efer, (u16)(ar >> 4 & 0xf00));
+	return (u8)mode_of(s->f[F_CR0_SHADOW], v->regs.rflags, s->efer, (u16)(ar >> 4 & 0xf00));
 }
 
 static u8 cpl_now(struct vcpu *v)
