@@ -277,17 +277,6 @@ static void enter_kernel(struct vcpu *v, const struct start_state *s)
 	r[R_SI] = s->rsi;
 }
 
-static void report_p2m(struct guest *g)
-{
-	const struct pt *pt = &g->vm.p2m.pt;
-	u64 large = (pt->leaves[2] << ORDER_1G) + (pt->leaves[1] << ORDER_2M), all = large + pt->leaves[0];
-	u64 permille = all ? large * 1000 / all : 0;
-
-	log("@p2m guest=%s 1g=%lu 2m=%lu 4k=%lu super=%lu.%lu tables=%lu splits=%lu merges=%lu collapses=0\n", g->name,
-	    pt->leaves[2], pt->leaves[1], pt->leaves[0], permille / 10, permille % 10, pt->tables, pt->splits,
-	    pt->merges);
-}
-
 static void vm_ended(struct vm *vm)
 {
 	atomic_store(&container_of(vm, struct guest, vm)->state, GUEST_ENDED);
@@ -342,7 +331,7 @@ static int guest_start(struct guest *g, unsigned id)
 	g->line_len = g->line_seen = 0;
 	g->vm.live = g->vm.vcpus;
 	log("@start guest=%s paging=%s vcpus=%u memory=%luM\n", g->name, hvm->paging, g->vm.vcpus, c->memory / MB);
-	report_p2m(g);
+	p2m_report(&g->vm.p2m, g->name);
 	atomic_store(&g->state, GUEST_RUNNING);
 	sched_wake(&g->vm.vcpu[0]->sched);
 	return 0;
@@ -414,7 +403,7 @@ static void guest_finish(struct guest *g, unsigned id)
 	show_rest(g);
 	log("@end guest=%s reason=%s detail=%s\n", g->name, reason[g->vm.end_reason], g->vm.end_detail);
 	vm_report_exits(&g->vm);
-	report_p2m(g);
+	p2m_report(&g->vm.p2m, g->name);
 #ifndef NDEBUG
 	log("@audit guest=%s errors=%lu\n", g->name, p2m_audit(&g->vm.p2m));
 #endif

@@ -201,6 +201,12 @@ int p2m_write_rom(struct p2m *p, gpa_t gpa, const void *buf, size_t len);
  * -EFAULT/-EINVAL. */
 int p2m_cmpxchg(struct p2m *p, gpa_t gpa, void *old, const void *new, unsigned size, bool *done);
 
+/* Frames of RAM in pages of this order (0, 9, 18) or larger. */
+u64 p2m_frames(const struct p2m *p, unsigned order);
+/* Report lines. @p2m: statistics. @map: one letter for each 2 MB from gfn on; returns where the next line begins, or
+ * 0. */
+void p2m_report(struct p2m *p, const char *name);
+gfn_t p2m_report_map(const struct p2m *p, const char *name, gfn_t from);
 /* Checks everything against everything; logs each error in words, returns their number. Takes the lock. */
 u64 p2m_audit(struct p2m *p);
 
