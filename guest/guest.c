@@ -156,6 +156,7 @@ static int build_memory(struct guest *g, struct memmap *map)
 	if (map->high_end > 1ul << width)
 		return fail(g, -EINVAL, "memory = is more than this CPU's %u address bits reach", width);
 	err = p2m_init(&g->vm.p2m, hvm->format, (u16)(OWNER_GUEST + g->vm.id), MIN(c->max_order, largest), width);
+	g->vm.p2m.pt.ad = !hvm_host.no_ad;
 	if (!err)
 		err = add_memory(g, map);
 	if (err)

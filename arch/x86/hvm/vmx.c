@@ -281,6 +281,7 @@ static int probe(void)
 	}
 	hvm_host.max_order = caps.max_order;
 	hvm_host.cr4_refused = ~caps.cr4_may;
+	hvm_host.no_ad = !caps.ept_ad;
 	hvm_host.no_rdtscp = !(caps.proc2 & PROC2_RDTSCP);
 	hvm_host.no_invpcid = !(caps.proc2 & PROC2_INVPCID);
 	host_efer = rdmsr(MSR_EFER);
@@ -648,14 +649,17 @@ static void vmx_window(struct vcpu *v, bool intr, bool nmi)
 
 /* --- Entry. */
 
-/* With interrupts off: a flush that is asked for later ends the guest by its interrupt before it is waited for. */
-static void flush_translations(struct vcpu *v, struct pcpu *p)
+/*
+ * With interrupts off: a flush that begins later finds this pCPU in p2m.pcpus and ends the guest by its interrupt
+ * before it is waited for.
+ */
+static void flush_translations(struct vcpu *v)
 {
 	struct vmx *s = vmx_of(v);
+	u64 gen = atomic_load(&v->vm->p2m.gen);
 
-	if (s->fresh || v->flush_gen != atomic_load(&p->flush_gen)) {
-		atomic_or(&v->vm->p2m.pcpus, BIT(p->id)); /* flushes include us from here; then look for earlier ones */
-		v->flush_gen = atomic_load(&p->flush_gen);
+	if (s->fresh || v->flush_gen != gen) {
+		v->flush_gen = gen;
 		invept(s->f[F_EPTP]);
 	} else if (s->stale && (caps.proc2 & PROC2_VPID)) { /* without VPIDs each entry flushes */
 		invvpid(s->f[F_VPID]);
@@ -953,7 +957,7 @@ static void vmx_run(struct vcpu *v)
 		v->exit.kind = EXIT_INTERRUPT;
 		return;
 	}
-	flush_translations(v, p);
+	flush_translations(v);
 	reason = enter(v);
 	cpu_sti();
 	if (reason & REASON_FAILED_ENTRY) {
