@@ -438,6 +438,15 @@ static void iret_that_sets_tf_steps_after_the_next(void **state)
 	assert_int_equal(v->regs.rip, 2);
 }
 
+static void into_not_taken_is_a_step(void **state)
+{
+	BYTES("\xce");
+	v->regs.rflags = 0x102;
+	steps(1);
+	assert_int_equal(v->regs.rip, 1);
+	assert_int_equal(v->event.vector, VEC_DB);
+}
+
 static void single_steps_of_rep(void **state)
 {
 	v->regs.r[R_CX] = 3;
@@ -788,6 +797,7 @@ int main(void)
 		T(halted_until_an_interrupt),
 		T(nmi_until_iret),
 		T(iret_that_sets_tf_steps_after_the_next),
+		T(into_not_taken_is_a_step),
 		T(single_steps_of_rep),
 		T(table_too_short),
 		T(interrupt_after_its_delivery_faulted),

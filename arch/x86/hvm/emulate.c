@@ -536,17 +536,17 @@ static enum outcome deliver(struct vcpu *v)
 	return atomic_load_relaxed(&v->vm->ending) ? OUT_STOP : OUT_RESUME;
 }
 
-/* After an instruction begun with the flags was. INT goes on in a handler without TF, so no single step ends there. */
+/* After an instruction begun with the flags was. A handler begins without TF, so no single step ends there. */
 static void retire(struct vcpu *v, const struct insn *in, u64 was)
 {
 	unsigned op = opcode_of(in);
 	bool sti = op == INSN_STI && !(was & RFLAGS_IF);
 	bool ss = op == INSN_POP_SS || (op == INSN_MOV_TO_SEG && (in->modrm >> 3 & 7) == SEG_SS);
-	bool interrupt = op >= INSN_INT3 && op <= INSN_INTO;
+	bool in_handler = op >= INSN_INT3 && op <= INSN_INTO && !(v->regs.rflags & RFLAGS_TF);
 
 	if (op == INSN_IRET)
 		v->nmi_blocked = false;
-	insn_end(v, sti || ss, was & RFLAGS_TF && !ss && !interrupt);
+	insn_end(v, sti || ss, was & RFLAGS_TF && !ss && !in_handler);
 }
 
 enum outcome emulate(struct vcpu *v)

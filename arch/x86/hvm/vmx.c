@@ -553,7 +553,8 @@ static u64 vmx_get(struct vcpu *v, enum vreg r)
 static void put_shadow(struct vcpu *v, bool on)
 {
 	struct vmx *s = vmx_of(v);
-	u64 old = get(s, F_SHADOW), new = (old & ~(u64)(BLOCK_STI | BLOCK_SS)) | (on ? BLOCK_STI : 0);
+	u64 kind = v->regs.rflags & RFLAGS_IF ? BLOCK_STI : BLOCK_SS; /* with interrupts off, it cannot be STI's */
+	u64 old = get(s, F_SHADOW), new = (old & ~(u64)(BLOCK_STI | BLOCK_SS)) | (on ? kind : 0);
 
 	if (new == old)
 		return;
