@@ -36,6 +36,14 @@ static void audit_frames(struct audit *a, gfn_t gfn, mfn_t mfn, u64 n, unsigned 
 		bad(a, gfn.n, "mapped to a table, a free frame or another's");
 }
 
+/* RAM is not writable for a while where the dirty log or a collapse wants to know of the next write. */
+static bool may_lack_w(const struct p2m *p, gfn_t gfn)
+{
+	const struct p2m_collapse *c = &p->work.current;
+
+	return p->log || (c->running && gfn.n - c->gfn.n < BIT(ORDER_2M));
+}
+
 static void audit_leaf(struct audit *a, gfn_t gfn, u64 raw, unsigned level)
 {
 	const struct pt *pt = &a->p->pt;
@@ -47,7 +55,10 @@ static void audit_leaf(struct audit *a, gfn_t gfn, u64 raw, unsigned level)
 		return bad(a, gfn.n, "no such type, or one that has a frame without one, or the other way round");
 	if (level > 3)
 		return bad(a, gfn.n, "a leaf above level 3");
-	if (((raw ^ pt->fmt->encode(pt, p2m_leaf(e.type, mfn), level)) & ~(pt_present(e) ? hw : 0)))
+	struct pt_entry expected = p2m_leaf(e.type, mfn);
+	if (e.type == P2M_RAM && may_lack_w(a->p, gfn))
+		expected.flags &= (u8)(e.flags | ~PT_W);
+	if (((raw ^ pt->fmt->encode(pt, expected, level)) & ~(pt_present(e) ? hw : 0)))
 		bad(a, gfn.n, "the entry is not what its type and frame make it");
 	if (!pt_present(e))
 		return;

@@ -76,5 +76,11 @@ bool p2m_is_empty(const struct p2m *p, gfn_t gfn, u64 n);
 /* Populates the largest block around gfn, of at most *max; *max falls to what memory still has. 0 if there is nothing
  * to populate (any more), or -ENOMEM. */
 int p2m_populate_at(struct p2m *p, gfn_t gfn, unsigned *max);
+/* The same for a first touch, which someone waits for. */
+int p2m_touch(struct p2m *p, gfn_t gfn);
+/* RAM at gfn is about to be written: makes it writable and dirty, whatever kept it from that. 0 or -ENOMEM. */
+int p2m_make_writable(struct p2m *p, gfn_t gfn);
+/* Calls off a collapse that overlaps [gfn, gfn + n): its pages are writable again. Needs the lock. */
+void p2m_call_off(struct p2m *p, gfn_t gfn, u64 n);
 
 #endif

@@ -35,15 +35,13 @@ static bool may_large(const struct pt *pt, u64 va, unsigned order)
 
 static const struct pt_ops ops = {.flush = flush, .may_large = may_large};
 
-/* Accessed and dirty are set from the start: nobody asks yet, and no CPU has to write them. */
+/* What is new counts as dirty: no CPU has to write that, and a dirty log that is on must tell of it. */
 struct pt_entry p2m_leaf(enum p2m_type type, mfn_t mfn)
 {
 	static const u8 flags[P2M_TYPES] = {
-		[P2M_RAM] = PT_RWX | PT_A | PT_D | PT_USER | PT_IPAT,
-		[P2M_RO] = PT_R | PT_X | PT_A | PT_USER | PT_IPAT,
-		[P2M_DIRECT] = PT_R | PT_W | PT_A | PT_D | PT_USER,
-		[P2M_SHARED] = PT_R | PT_X | PT_A | PT_USER | PT_IPAT,
-		[P2M_TRACKED] = PT_R | PT_X | PT_A | PT_USER | PT_IPAT,
+		[P2M_RAM] = PT_RWX | PT_D | PT_USER | PT_IPAT,   [P2M_RO] = PT_R | PT_X | PT_USER | PT_IPAT,
+		[P2M_DIRECT] = PT_R | PT_W | PT_D | PT_USER,     [P2M_SHARED] = PT_R | PT_X | PT_USER | PT_IPAT,
+		[P2M_TRACKED] = PT_R | PT_X | PT_USER | PT_IPAT,
 	};
 	struct pt_entry e = {.type = type, .flags = flags[type], .cache = type == P2M_DIRECT ? PT_UC : PT_WB};
 
@@ -245,6 +243,7 @@ int p2m_change(struct p2m *p, gfn_t gfn, u64 n, mfn_t mfn, enum p2m_type type, b
 	struct pt_debt freed = PT_DEBT_NONE;
 	u64 splits = p->pt.splits;
 
+	p2m_call_off(p, gfn, n);
 	account(p, gfn, n, false, free ? &freed : NULL);
 	int err = check_frames(p, mfn, n, type);
 	if (err)
@@ -257,6 +256,7 @@ int p2m_change(struct p2m *p, gfn_t gfn, u64 n, mfn_t mfn, enum p2m_type type, b
 		frames_set_gfn(mfn, n, gfn);
 	p->splits[reason] += p->pt.splits - splits;
 	pt_merge(&p->pt, gfn_to_gpa(gfn), &freed);
+	atomic_store(&p->work.changed, true);
 	*debt = freed;
 	return 0;
 
@@ -311,19 +311,44 @@ int p2m_set(struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order, enum p2m_type t
 
 int p2m_remove(struct p2m *p, gfn_t gfn, unsigned order) { return set(p, gfn, MFN_NONE, order, P2M_NONE, true); }
 
+int p2m_protect(struct p2m *p, gfn_t gfn, unsigned order, enum p2m_type type)
+{
+	struct pt_debt debt = PT_DEBT_NONE;
+
+	if (!(P2M_MASK(type) & P2M_OWNED) || check_range(p, gfn, MFN(0), order, type))
+		return -EINVAL;
+	lock_take(&p->lock);
+	struct p2m_entry e = p2m_entry_at(p, gfn);
+	int err = -EPERM;
+	if ((P2M_MASK(e.type) & P2M_OWNED) && e.order >= order)
+		err = p2m_change(p, gfn, BIT(order), e.mfn, type, false, &debt);
+	lock_drop(&p->lock);
+	pt_settle(&p->pt, &debt);
+	return err;
+}
+
 /* Life. */
 
 int p2m_init(struct p2m *p, const struct pt_format *fmt, u16 owner, unsigned max_order, unsigned width)
 {
 	*p = (struct p2m){.lock = LOCK_INIT(LOCK_P2M), .owner = owner, .max_order = max_order, .gen = 1};
 	p->width = MIN(width, PAGE_SHIFT + 4 * 9u);
+	p->work.merge = p->work.collapse = true;
 	return pt_init(&p->pt, fmt, &ops, owner, max_order);
+}
+
+bool p2m_free_step(struct p2m *p)
+{
+	if (frames_free_step(p->owner, &p->freeing))
+		return true;
+	for (unsigned i = 0; i < p->nslots; i++)
+		heap_free(p->slot[i].forbid_2m, counts_size(&p->slot[i]));
+	p->nslots = 0;
+	return false;
 }
 
 void p2m_free(struct p2m *p)
 {
-	frames_free_all(p->owner);
-	for (unsigned i = 0; i < p->nslots; i++)
-		heap_free(p->slot[i].forbid_2m, counts_size(&p->slot[i]));
-	p->nslots = 0;
+	while (p2m_free_step(p))
+		continue;
 }

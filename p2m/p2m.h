@@ -81,17 +81,22 @@ struct p2m_cache {
 struct p2m_collapse {
 	gfn_t gfn;
 	mfn_t to;     /* the fresh block: the worker's until the switch */
-	u32 copied;   /* frames */
-	bool running; /* the 4 KB pages are write-protected and being copied; false: done, or called off */
+	u64 copied;   /* frames */
+	bool active;  /* the worker has not finished with it */
+	bool running; /* the 4 KB pages are write-protected and being copied; else switched, or called off. Atomic */
 };
 
-/* Background work: under work_busy, but what other comments say. */
+/* Background work. Under .busy, but what other comments say. */
 struct p2m_work {
+	u32 busy;                    /* a pCPU is in p2m_work; atomic */
 	bool merge, collapse;        /* whether it is wanted; set before the guest runs */
-	bool wanted;                 /* something has changed since the last scan began; atomic */
-	u64 at;                      /* where the scan goes on: a gfn */
-	u64 next;                    /* ns: nothing to do before */
-	u64 accessed, sample_next;   /* the sample in the making: frames so far; ns: when the next one is due */
+	bool changed;                /* something may be mergeable since the scan began; atomic */
+	bool failed;                 /* something could not be collapsed in this scan, or the last one */
+	gfn_t at;                    /* where the scan goes on */
+	u64 next;                    /* ns: it goes on at that time */
+	gfn_t sample_at;             /* the same for the sample */
+	u64 sample_next;             /* ns */
+	u64 accessed;                /* frames in this sample so far */
 	struct p2m_collapse current; /* under the p2m's lock */
 };
 
@@ -112,12 +117,12 @@ struct p2m {
 	unsigned nslots;
 	struct p2m_slot slot[P2M_SLOTS]; /* sorted */
 	struct p2m_work work;
-	u32 work_busy; /* a pCPU is in p2m_work; atomic */
+	u64 freeing; /* where p2m_free_step goes on */
 	/* Statistics beside those of pt. */
 	u64 splits[P2M_REASONS];
 	u64 faults[4]; /* by verdict; atomic */
 	u64 collapses, cancelled;
-	u64 working_set; /* frames accessed between the last two samples; ~0: no sample yet */
+	u64 working_set; /* frames that were accessed between the last two samples; 0: no sample yet */
 	struct p2m_cache cache[64][P2M_CACHED];
 };
 
@@ -148,8 +153,8 @@ int p2m_remove(struct p2m *p, gfn_t gfn, unsigned order);
 /* Without a lock. */
 struct p2m_entry p2m_get(const struct p2m *p, gfn_t gfn);
 /*
- * Gives frames that the guest has at [gfn, gfn + 2^order) another type of its own: P2M_RAM, P2M_RO or P2M_TRACKED. All
- * or nothing. -EINVAL; -EPERM: not all of it is the guest's own frames; -ENOMEM.
+ * Gives the guest's own frames at [gfn, gfn + 2^order), which one entry covers, another type of its own: P2M_RAM,
+ * P2M_RO or P2M_TRACKED. -EINVAL; -EPERM: they are not the guest's own, or more than one entry; -ENOMEM.
  */
 int p2m_protect(struct p2m *p, gfn_t gfn, unsigned order, enum p2m_type type);
 

@@ -5,20 +5,45 @@
 
 #define NOTHING (-1)
 
-/* The order, of at most max, of the block around gfn that can be populated at once; or NOTHING. */
+static bool is_absent(unsigned type) { return type == P2M_NONE || type == P2M_DEMAND; }
+
+/* Whether nothing is populated in the block at first, whose frame gfn has the entry e. */
+static bool all_absent(const struct p2m *p, gfn_t first, unsigned order, struct p2m_entry e)
+{
+	if (order <= ORDER_2M)
+		return e.order >= order;
+	for (u64 end = first.n + BIT(order); first.n < end; first.n += p2m_rest(e, first)) {
+		e = p2m_entry_at(p, first);
+		if (!is_absent(e.type))
+			return false;
+	}
+	return true;
+}
+
+/* The largest order, of at most max, of a block around gfn that can be populated at once; or NOTHING. */
 static int plan(const struct p2m *p, gfn_t gfn, unsigned max)
 {
 	const struct p2m_slot *s = p2m_slot_at(p, gfn, 1);
 	struct p2m_entry e = p2m_entry_at(p, gfn);
-	int order = (int)MIN(max, (unsigned)p->max_order);
+	unsigned order = max;
 
-	if (!s || (e.type != P2M_NONE && e.type != P2M_DEMAND))
+	if (!s || !is_absent(e.type))
 		return NOTHING;
-	for (; order > 0; order -= 9) {
+	for (; order; order--) {
 		gfn_t first = GFN(ROUND_DOWN(gfn.n, BIT(order)));
-		if (e.order >= order && p2m_may_large(p, first, (unsigned)order))
+		bool inside = first.n >= s->first.n && first.n + BIT(order) <= s->first.n + s->frames;
+		if (inside && all_absent(p, first, order, e))
 			break;
 	}
+	return (int)order;
+}
+
+static int plan_now(const struct p2m *p, gfn_t gfn, unsigned max)
+{
+	struct p2m_walk w = p2m_walk_begin(p);
+	int order = plan(p, gfn, max);
+
+	p2m_walk_end(p, w);
 	return order;
 }
 
@@ -37,31 +62,48 @@ static int install(struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order, enum p2m
 }
 
 /* Frames are taken and zeroed without the lock; install checks that the plan still holds. */
+static int bring(struct p2m *p, gfn_t gfn, unsigned order, unsigned flags)
+{
+	mfn_t mfn;
+	int err = frames_alloc(order, p->owner, flags, &mfn);
+
+	if (err)
+		return err;
+	err = install(p, gfn, mfn, order, p2m_slot_at(p, gfn, 1)->type);
+	if (err)
+		(void)!frames_free(mfn, order, p->owner);
+	return err;
+}
+
 int p2m_populate_at(struct p2m *p, gfn_t gfn, unsigned *max)
 {
 	for (;;) {
-		struct p2m_walk w = p2m_walk_begin(p);
-		int order = plan(p, gfn, *max);
-		p2m_walk_end(p, w);
+		int order = plan_now(p, gfn, *max);
 		if (order == NOTHING)
 			return 0;
-
-		mfn_t mfn;
-		int err = frames_alloc((unsigned)order, p->owner, FRAMES_ZERO, &mfn);
-		if (err && !order)
-			return err;
-		if (err) {
-			*max = order > ORDER_2M ? ORDER_2M : ORDER_4K;
-			continue;
-		}
-		err = install(p, gfn, mfn, (unsigned)order, p2m_slot_at(p, gfn, 1)->type);
-		if (err)
-			(void)!frames_free(mfn, (unsigned)order, p->owner);
-		if (err != -EAGAIN)
+		int err = bring(p, gfn, (unsigned)order, FRAMES_ZERO);
+		if (err == -ENOMEM && order)
+			*max = (unsigned)order - 1;
+		else if (err != -EAGAIN)
 			return err;
 	}
 }
 
+/* A gigabyte only if nobody has to wait for its zeroing. */
+int p2m_touch(struct p2m *p, gfn_t gfn)
+{
+	unsigned max = MIN((unsigned)p->max_order, (unsigned)ORDER_2M);
+
+	if (p->max_order == ORDER_1G && plan_now(p, gfn, ORDER_1G) == ORDER_1G &&
+	    !bring(p, gfn, ORDER_1G, FRAMES_CLEAN))
+		return 0;
+	return p2m_populate_at(p, gfn, &max);
+}
+
+/*
+ * Blocks may be of any order, whatever the leaves' sizes will be: what lies together in memory is found and freed with
+ * less work. The gigabytes come first, or their blocks would be broken for what lies before them in the slot.
+ */
 int p2m_populate(struct p2m *p, gfn_t first)
 {
 	const struct p2m_slot *s = p2m_slot_at(p, first, 1);
@@ -69,11 +111,14 @@ int p2m_populate(struct p2m *p, gfn_t first)
 
 	if (!s)
 		return -EINVAL;
-	for (gfn_t gfn = s->first; gfn.n < s->first.n + s->frames;) {
+	u64 end = s->first.n + s->frames;
+	for (u64 gfn = ROUND_UP(s->first.n, BIT(ORDER_1G)); gfn < end; gfn += BIT(ORDER_1G))
+		if (plan_now(p, GFN(gfn), ORDER_1G) == ORDER_1G && bring(p, GFN(gfn), ORDER_1G, FRAMES_ZERO))
+			break;
+	for (gfn_t gfn = s->first; gfn.n < end; gfn.n += p2m_rest(p2m_get(p, gfn), gfn)) {
 		int err = p2m_populate_at(p, gfn, &max);
 		if (err)
 			return err;
-		gfn.n += p2m_rest(p2m_get(p, gfn), gfn);
 	}
 	return 0;
 }
@@ -96,10 +141,13 @@ int p2m_populate_on_demand(struct p2m *p, gfn_t first)
 
 static enum p2m_verdict judge(struct p2m *p, gfn_t gfn, unsigned access)
 {
-	unsigned max = ORDER_2M; /* at first touch the guest waits for the zeroing, so a touch brings no more */
+	struct p2m_entry e = p2m_get(p, gfn);
 
-	switch (p2m_get(p, gfn).type) {
+	switch (e.type) {
 	case P2M_RAM:
+	case P2M_TRACKED:
+		if ((access & P2M_WRITE) && !(e.flags & PT_W))
+			return p2m_make_writable(p, gfn) ? P2M_NOMEM : P2M_RETRY;
 		return P2M_RETRY;
 	case P2M_RO:
 		return access & P2M_WRITE ? P2M_TO_MMIO : P2M_RETRY;
@@ -108,7 +156,7 @@ static enum p2m_verdict judge(struct p2m *p, gfn_t gfn, unsigned access)
 	case P2M_SHARED:
 		return access & P2M_WRITE ? P2M_DENY : P2M_RETRY;
 	case P2M_DEMAND:
-		return p2m_populate_at(p, gfn, &max) ? P2M_NOMEM : P2M_RETRY;
+		return p2m_touch(p, gfn) ? P2M_NOMEM : P2M_RETRY;
 	case P2M_BROKEN:
 		return P2M_DENY;
 	default: /* P2M_NONE, P2M_MMIO, P2M_BALLOONED: whatever the bus says; all ones if nobody answers */
