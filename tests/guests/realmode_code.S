@@ -3,7 +3,8 @@
  * From 64-bit mode to real mode and back. What runs in between is copied to RM_BASE, a page below 1 MB, where another
  * processor can start too; it leaves its results there, from rm_results on.
  *
- *     rm_enter -> rm_32 (paging off) -> rm_16 (16-bit segments) -> rm_real -> rm_up (32 bits) -> rm_back
+ *     rm_enter -> rm_32 (paging off) -> rm_16 (16-bit segments) -> rm_real -> rm_up (32 bits; PAE and two-level paging
+ *     each for a moment) -> rm_back
  */
 #define RM_BASE  0xa000
 #define AT(s)    (s - rm_start)           /* in the page */
@@ -60,6 +61,7 @@ rm_gdt64: .skip 10
 rm_far_word: .long 0
 
 /* A processor that starts here by SIPI has CS at RM_BASE, and interrupts off. */
+	.balign 32
 rm_start:
 	.code16
 	cli
@@ -104,7 +106,7 @@ rm_real:
 	xor %ax, %ax
 	mov %ax, %es
 	mov %ax, %ss
-	mov $(RM_BASE + 0x1800), %sp
+	movl $(RM_BASE + 0x1800), %esp
 	/* The vector table. */
 	mov $AT(rm_handlers), %si
 	mov $5, %cx
@@ -208,16 +210,39 @@ rm_real:
 rm_up:	movl $0x10, %eax
 	movl %eax, %ds
 	movl %eax, %ss
+	movl %eax, %es
+	/* Both map the 4 MB at 2 GB to where rm_far_word is; PAE is on already. */
+	movl $rm_far_word + 0x80000000, %edi
+	movl $ABS(rm_pdpt), %eax
+	movl %eax, %cr3
+	call rm_paging
+	movl (%edi), %eax
+	movl %eax, ABS(rm_pae)
+	call rm_paging
+	movl %cr4, %ebx
+	movl %ebx, %eax
+	andl $~0x20, %eax
+	orl $0x10, %eax
+	movl %eax, %cr4
+	movl $(RM_BASE + 0x2000), %eax
+	movl %eax, %cr3
+	call rm_paging
+	addl $1, (%edi)
+	call rm_paging
+	movl %ebx, %cr4
 	movl rm_cr3, %eax
 	movl %eax, %cr3
 	movl $0xc0000080, %ecx
 	rdmsr
 	orl $0x100, %eax
 	wrmsr
-	movl %cr0, %eax
-	orl $0x80000000, %eax
-	movl %eax, %cr0
+	call rm_paging
 	ljmp $0x08, $rm_back
+rm_paging: /* on or off */
+	movl %cr0, %eax
+	xorl $0x80000000, %eax
+	movl %eax, %cr0
+	ret
 
 	.code16
 h_int:	add %bx, %cs:AT(rm_calls)
@@ -260,6 +285,8 @@ rm_gdt:	.quad 0
 	.quad 0x000093000000ffff               /* 28: 16-bit data */
 rm_gdt_pointer: .short 6 * 8 - 1
 	.quad ABS(rm_gdt)
+	.balign 32
+rm_pdpt: .quad pd + 1, 0, pd + 1, 0
 rm_ivt:	.short 0x3ff
 	.long 0
 /* Where in the table, and what. */
@@ -273,6 +300,7 @@ rm_text: .ascii "realmode"
 rm_results:
 rm_far:	.long 0
 rm_cpuid: .long 0
+rm_pae:	.long 0
 rm_calls: .short 0
 rm_carry: .short 0
 rm_de:	.short 0

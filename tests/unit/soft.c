@@ -766,6 +766,22 @@ static void code_limit(void **state)
 	assert_int_equal(v->event.vector, VEC_GP);
 }
 
+/* Out of protected mode in 32-bit code; the jump that follows is of 32-bit code too. */
+static void leaving_protected_mode(void **state)
+{
+	protect();
+	BYTES("\x0f\x22\xc0\x66\xea\x34\x12\x00\x20"); /* mov cr0, eax; ljmpw */
+	v->regs.r[R_AX] = CR0_ET;
+	fake_hw(v)->seg[SEG_DS] = (struct segment){.limit = 0};
+	steps(2);
+	assert_int_equal(v->exit.mode, MODE_REAL);
+	assert_int_equal(v->regs.rip, 0x1234);
+	assert_int_equal(fake_hw(v)->seg[SEG_CS].base, 0x20000);
+	fake_poke(f, 0x21234, "\x8e\xdb", 2); /* mov ds, ebx: usable again */
+	steps(1);
+	assert_int_equal(fake_hw(v)->seg[SEG_DS].attr, 0x93);
+}
+
 /* 32-bit code on a 16-bit stack: between the far jump into protected mode and the load of SS. */
 static void narrow_stack(void **state)
 {
@@ -811,6 +827,7 @@ int main(void)
 		T(debug_registers),
 		T(counters),
 		T(code_limit),
+		T(leaving_protected_mode),
 		T(narrow_stack),
 		T(unknown_ones_are_told),
 	};

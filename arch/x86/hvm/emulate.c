@@ -482,6 +482,14 @@ int guest_fetch(struct vcpu *v, u8 *bytes, unsigned *n, struct emul_fault *f)
 	return -EFAULT;
 }
 
+/* Code that has just left protected mode keeps its default sizes until its segment is loaded with others. */
+static enum gcpu_mode decode_mode(struct vcpu *v)
+{
+	bool real = v->exit.mode == MODE_REAL && !(v->regs.rflags & RFLAGS_VM);
+
+	return real && hvm->get_seg(v, SEG_CS).attr & SEG_ATTR_DB ? MODE_32 : v->exit.mode;
+}
+
 /*
  * Decodes the instruction at rip. One that ends before a page that cannot be read needs nothing of that page. 0, or
  * what insn_decode says, or guest_fetch.
@@ -489,18 +497,20 @@ int guest_fetch(struct vcpu *v, u8 *bytes, unsigned *n, struct emul_fault *f)
 static int fetch_and_decode(struct vcpu *v, struct insn *in, struct emul_fault *f)
 {
 	const struct vm_exit *x = &v->exit;
+	enum gcpu_mode mode = decode_mode(v);
 	u8 bytes[INSN_MAX];
 	unsigned n = 0;
-	int fetched, err;
+	int fetched, err = -EAGAIN;
 
-	if (x->nbytes && x->kind != EXIT_SOFT) {
-		err = insn_decode(x->bytes, x->nbytes, x->mode, in);
-		if (err != -EAGAIN)
-			return err;
+	if (x->nbytes && x->kind != EXIT_SOFT)
+		err = insn_decode(x->bytes, x->nbytes, mode, in);
+	if (err == -EAGAIN) {
+		fetched = guest_fetch(v, bytes, &n, f);
+		err = insn_decode(bytes, n, mode, in);
+		err = err == -EAGAIN && fetched ? fetched : err;
 	}
-	fetched = guest_fetch(v, bytes, &n, f);
-	err = insn_decode(bytes, n, x->mode, in);
-	return err == -EAGAIN && fetched ? fetched : err;
+	in->mode = x->mode;
+	return err;
 }
 
 static enum outcome raise(struct vcpu *v, const struct emul_fault *f)

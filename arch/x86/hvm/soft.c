@@ -78,13 +78,17 @@ static enum emul_result load_null(struct vcpu *v, enum seg s, u16 sel, struct em
 	return EMUL_OK;
 }
 
-/* The hidden limit and attributes stay in real mode: guests rely on limits beyond 64 KB ("unreal mode"). */
+/*
+ * The hidden limit stays in real mode: guests rely on limits beyond 64 KB ("unreal mode"). So do the attributes, but
+ * what was not there, or not writable, is so now.
+ */
 static enum emul_result load_real(struct vcpu *v, enum seg s, u16 sel)
 {
 	struct segment seg = hvm->get_seg(v, s);
 
 	seg.sel = sel;
 	seg.base = (u64)sel << 4;
+	seg.attr |= SEG_ATTR_P | SEG_ATTR_S | SEG_TYPE_WRITE | SEG_TYPE_ACCESSED;
 	hvm->set_seg(v, s, seg);
 	return EMUL_OK;
 }

@@ -6,7 +6,7 @@
 #include "arch/x86/hvm/vcpu.h"
 
 /* Types of segments. DOWN: data that expands down, or code that conforms. WRITE: data is writable, code is readable. */
-enum { SEG_TYPE_WRITE = 2, SEG_TYPE_DOWN = 4, SEG_TYPE_CODE = 8 };
+enum { SEG_TYPE_ACCESSED = 1, SEG_TYPE_WRITE = 2, SEG_TYPE_DOWN = 4, SEG_TYPE_CODE = 8 };
 
 /* --- In emulate.c. */
 
