@@ -15,7 +15,8 @@ HEADERS := $(sort $(wildcard $(addsuffix /*.h,$(DIRS))))
 
 # What touches hardware. Everything else is pure: it also compiles and runs in user space (lib/port.h).
 IMPURE := lib/string.c boot/main.c boot/efi.c guest/guest.c $(wildcard arch/x86/cpu/*.c) \
-	arch/x86/hvm/svm.c arch/x86/hvm/vmx.c arch/x86/hvm/loop.c arch/x86/hvm/hvm.c drivers/power.c drivers/serial.c
+	arch/x86/hvm/svm.c arch/x86/hvm/loop.c arch/x86/hvm/hvm.c \
+	$(addprefix arch/x86/hvm/,vmx.c vmx_cpu.c vmx_state.c) drivers/power.c drivers/serial.c
 PURE := $(filter-out $(IMPURE),$(C_SOURCES))
 
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wno-unused-parameter
