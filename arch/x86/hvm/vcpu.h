@@ -130,7 +130,7 @@ struct vcpu {
 	bool wait_sipi;        /* after INIT */
 	bool nmi_pending, nmi_blocked;
 	u16 intr_again; /* 1 + vector of an acknowledged interrupt whose delivery raised an exception; 0: none */
-	u64 flush_gen;            /* p2m.gen when its translations were last forgotten; 0: never yet */
+	u64 flush_gen;  /* p2m.gen when its translations were last forgotten; 0: never yet */
 	u64 xcr0, tsc_aux, dr[4]; /* while not loaded */
 	u64 tsc_deadline;         /* as the guest wrote it; the local APIC has it in terms of the vm's clock */
 	struct vm_exit exit;      /* the last one: for dispatch and reports */
