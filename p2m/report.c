@@ -5,14 +5,19 @@
 
 #define CELLS 64u /* of a line of the map: bounds the time that it takes */
 
+/* Two lines, for one of all that would be longer than a message may be. */
 void p2m_report(struct p2m *p, const char *name)
 {
 	const struct pt *pt = &p->pt;
 	u64 all = p2m_frames(p, ORDER_4K), large = p2m_frames(p, ORDER_2M), permille = all ? large * 1000 / all : 0;
+	const u64 *split = p->splits;
 
-	log("@p2m guest=%s 1g=%lu 2m=%lu 4k=%lu super=%lu.%lu tables=%lu splits=%lu merges=%lu collapses=0\n", name,
-	    pt->leaves[2], pt->leaves[1], pt->leaves[0], permille / 10, permille % 10, pt->tables, pt->splits,
-	    pt->merges);
+	log("@p2m guest=%s 1g=%lu 2m=%lu 4k=%lu super=%lu.%lu tables=%lu splits=%lu merges=%lu collapses=%lu "
+	    "cancelled=%lu used=%lu\n",
+	    name, pt->leaves[2], pt->leaves[1], pt->leaves[0], permille / 10, permille % 10, pt->tables, pt->splits,
+	    pt->merges, p->collapses, p->cancelled, p->working_set);
+	log("@splits guest=%s overlay=%lu balloon=%lu permission=%lu dirty=%lu track=%lu\n", name, split[P2M_OVERLAY],
+	    split[P2M_BALLOON], split[P2M_PERMISSION], split[P2M_DIRTY], split[P2M_TRACK]);
 }
 
 u64 p2m_frames(const struct p2m *p, unsigned order)

@@ -11,6 +11,7 @@
 enum { EAX, EBX, ECX, EDX };
 
 #define HYPERVISOR_LEAF 0x40000000u
+#define CALL_LEAF       0x40000001u
 #define TIMING_LEAF     0x40000010u
 #define APIC_TIMER_KHZ  (LAPIC_TIMER_HZ / 1000)
 
@@ -177,6 +178,9 @@ void guest_cpuid(struct vcpu *v, u32 leaf, u32 sub, u32 r[4])
 	case HYPERVISOR_LEAF:
 		r[EAX] = TIMING_LEAF;
 		memcpy(&r[EBX], "CleaveCleave", 12);
+		break;
+	case CALL_LEAF:
+		hypercall_cpuid(r);
 		break;
 	case TIMING_LEAF:
 		r[EAX] = v->vm->clock.tsc_khz;

@@ -33,9 +33,10 @@ void insn_done(struct vcpu *v, unsigned len)
 static const struct {
 	u8 n, byte[3];
 } opcodes[EXIT_KINDS] = {
-	[EXIT_CPUID] = {2, {0x0f, 0xa2}},        [EXIT_HLT] = {1, {0xf4}},
-	[EXIT_MSR_READ] = {2, {0x0f, 0x32}},     [EXIT_MSR_WRITE] = {2, {0x0f, 0x30}},
-	[EXIT_XSETBV] = {3, {0x0f, 0x01, 0xd1}}, [EXIT_INVD] = {2, {0x0f, 0x08}},
+	[EXIT_CPUID] = {2, {0x0f, 0xa2}},           [EXIT_HLT] = {1, {0xf4}},
+	[EXIT_MSR_READ] = {2, {0x0f, 0x32}},        [EXIT_MSR_WRITE] = {2, {0x0f, 0x30}},
+	[EXIT_XSETBV] = {3, {0x0f, 0x01, 0xd1}},    [EXIT_INVD] = {2, {0x0f, 0x08}},
+	[EXIT_HYPERCALL] = {3, {0x0f, 0x01, 0xd9}}, /* VMMCALL; VMCALL comes with its length */
 };
 
 static bool is_prefix(u8 b, bool wide)
@@ -199,6 +200,10 @@ static enum outcome do_insn(struct vcpu *v, const struct vm_exit *x)
 
 	if (!len)
 		return OUT_RESUME;
+	if (x->kind == EXIT_HYPERCALL && x->cpl) { /* kernels only: others see a CPU that has no such instruction */
+		vcpu_exception(v, VEC_UD, false, 0);
+		return OUT_RESUME;
+	}
 	switch (x->kind) {
 	case EXIT_CPUID:
 		do_cpuid(v, &v->regs);
@@ -211,6 +216,9 @@ static enum outcome do_insn(struct vcpu *v, const struct vm_exit *x)
 		break;
 	case EXIT_XSETBV:
 		err = x->cpl ? -EINVAL : guest_xsetbv(v, (u32)v->regs.r[R_CX], pair(&v->regs));
+		break;
+	case EXIT_HYPERCALL:
+		hypercall(v, &v->regs);
 		break;
 	default: /* HLT, INVD: over */
 		break;
@@ -245,7 +253,6 @@ enum outcome exit_dispatch(struct vcpu *v, const struct vm_exit *x)
 		vcpu_exception(v, VEC_GP, true, 0);
 		return OUT_RESUME;
 	case EXIT_VENDOR_OP:
-	case EXIT_HYPERCALL: /* CPUID offers none */
 		vcpu_exception(v, VEC_UD, false, 0);
 		return OUT_RESUME;
 	case EXIT_TRIPLE:

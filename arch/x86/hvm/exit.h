@@ -75,6 +75,9 @@ int guest_xsetbv(struct vcpu *v, u32 n, u64 val);
  * and for states that the hardware cannot run, where it first delivers v->event, if there is one, and nothing else.
  */
 enum outcome emulate(struct vcpu *v);
+/* A hypercall, and what CPUID says of hypercalls. */
+void hypercall(struct vcpu *v, struct gregs *regs);
+void hypercall_cpuid(u32 regs[4]);
 /* CPUID, RDMSR and WRMSR, with these registers of the vCPU: 0 or -EINVAL for #GP. */
 void do_cpuid(struct vcpu *v, struct gregs *regs);
 int do_rdmsr(struct vcpu *v, struct gregs *regs);

@@ -157,6 +157,7 @@ struct vm {
 	u32 ending;       /* atomic: 0; 1 once somebody called vm_end; 2 when that call touches the vm no more */
 	u32 live;         /* vCPUs that have not left the loop for good; atomic; set by whoever starts the vm */
 	u32 unknown_msrs; /* accesses that got #GP for lack of knowledge; atomic */
+	u64 printed;      /* ns: up to when the guest has used its share of the console, see hypercall.c; atomic */
 	u8 end_reason;
 	char end_detail[128];
 	/* Called once, on some pCPU, after the last vCPU has stopped. Must not free the vm itself synchronously if it
