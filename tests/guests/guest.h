@@ -165,7 +165,7 @@ struct test {
 	void (*run)(void);
 	bool usual;
 };
-extern const struct test memory_tests[], cpu_tests[], timer_tests[], io_tests[], smp_tests[], bad_tests[],
-	bench_tests[], linux_tests[], realmode_tests[];
+extern const struct test memory_tests[], cpu_tests[], timer_tests[], io_tests[], smp_tests[], balloon_tests[],
+	bad_tests[], bench_tests[], linux_tests[], realmode_tests[];
 
 #endif

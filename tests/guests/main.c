@@ -110,8 +110,9 @@ void guest_main(u32 magic, u64 info);
 
 void guest_main(u32 magic, u64 info)
 {
-	static const struct test *const groups[] = {memory_tests, cpu_tests,   io_tests,    realmode_tests, timer_tests,
-						    smp_tests,    bench_tests, linux_tests, bad_tests};
+	static const struct test *const groups[] = {memory_tests, cpu_tests, io_tests,      realmode_tests,
+						    timer_tests,  smp_tests, balloon_tests, bench_tests,
+						    linux_tests,  bad_tests};
 
 	outb(COM1 + 1, 0);
 	outb(COM1 + 3, 0x80);

@@ -62,6 +62,13 @@ def test_superpages(boot):
     assert all(float(p["super"]) >= 99 for p in m.reports("p2m"))
 
 
+def test_memory_goes_out_and_comes_back(boot):
+    """Ballooning by hypercalls: both sizes, batches, and everything that is wrong; afterwards the audit is clean."""
+    m = boot(guest(cmdline="test=balloon", memory="64M"), {"tiny": tiny()})
+    m.wait_off()
+    all_passed(m)
+
+
 def test_memory_is_scrubbed_between_guests(boot):
     """The second life of a guest finds nothing of the first, which has written everywhere."""
     conf = guest(cmdline="test=memory-zeroed,memory-fill,reset memory=256M", memory="256M")
