@@ -6,6 +6,7 @@
 #include "arch/x86/cpu/apic.h"
 #include "arch/x86/cpu/cpu.h"
 #include "arch/x86/cpu/features.h"
+#include "arch/x86/cpu/mtrr.h"
 #include "arch/x86/cpu/pcpu.h"
 #include "arch/x86/cpu/smp.h"
 #include "arch/x86/cpu/time.h"
@@ -194,6 +195,29 @@ static void init_frames(void)
 	known_end = frames * PAGE_SIZE;
 }
 
+/*
+ * Gives [start, end) to the allocator, but on Intel's CPUs only what the MTRRs say is write-back: EPT would make it so.
+ * AMD's nested paging heeds them by itself, and they do not tell all there.
+ */
+static void add_write_back(hpa_t start, hpa_t end)
+{
+	static struct mtrrs mtrrs;
+	u64 left_out = 0;
+
+	if (cpu_has(FEAT_VMX) && !mtrrs.def)
+		mtrr_read(&mtrrs);
+	for (hpa_t at = start, next; at < end; at = next) {
+		next = mtrr_end(&mtrrs, at, end);
+		if (mtrr_type(&mtrrs, at) == MTRR_WB)
+			frames_add(hpa_to_mfn(at), (next - at) / PAGE_SIZE);
+		else
+			left_out += next - at;
+	}
+	if (left_out)
+		log("memory: %lu KB between %lx and %lx are not write-back by the MTRRs, and not used\n", left_out / KB,
+		    start, end);
+}
+
 /* Gives the free RAM between two addresses to the allocator. */
 static void add_frames(hpa_t from, hpa_t to)
 {
@@ -202,7 +226,7 @@ static void add_frames(hpa_t from, hpa_t to)
 		hpa_t start = MAX(r->start, from), end = MIN(r->start + r->len, to);
 
 		if (r->kind == MEM_RAM && start < end)
-			frames_add(hpa_to_mfn(start), (end - start) / PAGE_SIZE);
+			add_write_back(start, end);
 	}
 }
 
