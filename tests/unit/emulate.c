@@ -128,6 +128,32 @@ static void movs_between_ram_and_device(void **state)
 	assert_int_equal(f->op[0].addr, FAKE_MMIO);
 }
 
+/*
+ * A selector read from a device: its descriptor is fetched with the rights of the supervisor, whoever loads it, and is
+ * not what the device has at the same place of its page.
+ */
+static void segment_from_device(void **state)
+{
+	u64 d = 0x00cff2000000ffff; /* data for CPL 3 */
+
+	fake_long_mode(v, 3);
+	fake_hw(v)->seg[SEG_GDTR] = (struct segment){.base = VA, .limit = 0x1f};
+	fake_map(f, VA, FAKE_RAM | PTE_P | PTE_W);
+	fake_poke(f, FAKE_RAM + 0x18, &d, 8);
+	f->answer = 0x1b;
+	v->BX = FAKE_MMIO + 0x18;
+	CODE(f, "\x8e\x1b"); /* mov ds, [rbx] */
+	fake_npf(f, FAKE_MMIO + 0x18, P2M_READ);
+	assert_false(v->event.valid);
+	assert_int_equal(f->ops, 1);
+	assert_int_equal(fake_hw(v)->seg[SEG_DS].sel, 0x1b);
+	assert_int_equal(fake_peek(f, FAKE_RAM + 0x1d, 1), 0xf3);
+	f->answer = 0x1a; /* a stack segment of another level */
+	CODE(f, "\x8e\x13");
+	fake_npf(f, FAKE_MMIO + 0x18, P2M_READ);
+	expect_fault(VEC_GP, 0x18);
+}
+
 static void push_from_device(void **state)
 {
 	v->BX = FAKE_MMIO + 0xff8;
@@ -458,6 +484,7 @@ int main(void)
 		T(mmio_xmm),
 		T(local_apic_page),
 		T(movs_between_ram_and_device),
+		T(segment_from_device),
 		T(push_from_device),
 		T(straddles_ram_and_device),
 		T(faults_leave_nothing_half_written),
