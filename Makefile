@@ -126,6 +126,22 @@ $(HOST)/threads/%: tests/threads/%.c $(TSAN_OBJECTS)
 	@mkdir -p $(@D)
 	$(Q)$(HOST_CC) $(TSAN_CFLAGS) -MF $@.d -o $@ $^
 
+# As a release is: for counting instructions (tests/bench) and for long runs of property tests.
+FAST := $(BUILD)/fast
+FAST_CFLAGS := -std=gnu11 -O2 -g -I. -Wall -Wextra -Werror -Wno-unused-parameter -DNDEBUG -fno-builtin -mgeneral-regs-only \
+	-fno-omit-frame-pointer -fno-strict-aliasing -MMD -MP
+FAST_OBJECTS := $(patsubst %.c,$(FAST)/obj/%.o,$(filter lib/% mm/% p2m/%,$(PURE)) tests/host/port.c)
+
+$(FAST)/obj/%.o: %.c
+	$(call say,CC)
+	@mkdir -p $(@D)
+	$(Q)$(HOST_CC) $(FAST_CFLAGS) -c -o $@ $<
+
+$(FAST)/%: tests/%.c $(FAST_OBJECTS)
+	$(call say,LD)
+	@mkdir -p $(@D)
+	$(Q)$(HOST_CC) $(FAST_CFLAGS) -MF $@.d -Wl,--wrap=memcpy -o $@ $^
+
 # The same harness under libFuzzer, for long runs: make fuzz-config && build/fuzz/config
 # -Dlog: libFuzzer itself calls libm's.
 fuzz-%: tests/fuzz/%.c $(BUILD)/guest/dsdt.S.o
