@@ -380,22 +380,23 @@ void pt_merge(struct pt *pt, u64 va, struct pt_debt *debt)
 		continue;
 }
 
-/* The entry that covers va, and its level. */
-static u64 *find(const struct pt *pt, u64 va, unsigned *level)
+/* Where the entry is that covers va, its level, and what it says: loaded once, for the next load may find a table. */
+static u64 *find(const struct pt *pt, u64 va, unsigned *level, u64 *raw)
 {
-	u64 *slot = (u64 *)port_virt(mfn_to_hpa(pt->root)) + pt_index(va, pt->levels), raw;
+	u64 *slot = (u64 *)port_virt(mfn_to_hpa(pt->root)) + pt_index(va, pt->levels);
 
-	for (*level = pt->levels; raw = atomic_load(slot), pt_is_table(pt->fmt, raw, *level); --*level)
-		slot = table_of(raw) + pt_index(va, *level - 1);
+	for (*level = pt->levels; *raw = atomic_load(slot), pt_is_table(pt->fmt, *raw, *level); --*level)
+		slot = table_of(*raw) + pt_index(va, *level - 1);
 	return slot;
 }
 
 struct pt_entry pt_lookup(const struct pt *pt, u64 va)
 {
 	unsigned level;
-	u64 raw = atomic_load(find(pt, va, &level));
-	struct pt_entry e = pt->fmt->decode(raw, level);
+	u64 raw;
 
+	(void)find(pt, va, &level, &raw);
+	struct pt_entry e = pt->fmt->decode(raw, level);
 	if (pt_present(e))
 		e.pa += ROUND_DOWN(va & (pt_span(level) - 1), PAGE_SIZE);
 	return e;
@@ -404,7 +405,7 @@ struct pt_entry pt_lookup(const struct pt *pt, u64 va)
 struct pt_entry pt_flags(struct pt *pt, u64 va, unsigned set, unsigned clear, struct pt_debt *debt)
 {
 	unsigned level;
-	u64 *slot = find(pt, va, &level), old = atomic_load(slot), new;
+	u64 old, new, *slot = find(pt, va, &level, &old);
 	struct pt_entry was, e;
 
 	do {
