@@ -72,6 +72,15 @@ static bool cpu_write(unsigned page)
 	}
 }
 
+/* The engine's own lookup once loaded an entry twice and took a table for a page. */
+static void look(unsigned page)
+{
+	struct pt_entry e = pt_lookup(&pt, page * PAGE_SIZE);
+
+	if (pt_present(e) && e.pa != BASE + page * PAGE_SIZE)
+		die("a lookup finds a page elsewhere");
+}
+
 static void *cpu(void *arg)
 {
 	unsigned page = 0;
@@ -87,6 +96,8 @@ static void *cpu(void *arg)
 		page = only_first ? 0 : (page * 5 + 77) % 512;
 		if (!atomic_load(&pause) && cpu_write(page))
 			dirtied[page] = true;
+		for (unsigned i = 0; i < 8; i++)
+			look(page);
 		atomic_add(&walks, 1);
 	}
 	return NULL;
