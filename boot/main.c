@@ -362,6 +362,7 @@ static NORETURN void run_boot_pcpu(void)
 	unsigned guests = start_guests();
 
 	log("@ready guests=%u ticks=%lu\n", guests, rdtsc() - entry_tsc);
+	hvm_work = guests_work;
 	if (guests)
 		hvm_poll = poll;
 	else

@@ -235,6 +235,8 @@ static const struct key keys[] = {
 	{"when-idle", HOST_FIELD(when_idle), WORDS(1), "poweroff, reboot or wait"},
 	{"max-page", HOST_FIELD(max_order), WORDS(ORDER_2M), "4K, 2M or 1G"},
 	{"mmio-cache", HOST_FIELD(mmio_cache), WORDS(1), "off or on"},
+	{"merge", HOST_FIELD(merge), WORDS(1), "off or on"},
+	{"collapse", HOST_FIELD(collapse), WORDS(1), "off or on"},
 	{"kernel", GUEST_FIELD(kernel), TEXT(parse_path, MAX_PATH), PATH},
 	{"initrd", GUEST, 0, 0, TEXT(parse_initrd, MAX_PATH), PATH ", 16 at most"},
 	{"cmdline", GUEST_FIELD(cmdline), TEXT(parse_text, CONFIG_CMDLINE_MAX), "at most 2047 bytes"},
@@ -384,7 +386,7 @@ int config_parse(const char *text, size_t len, struct config *out)
 {
 	struct parser p = {.out = out, .begin = text, .line = 1, .section = NOWHERE};
 	const char *end = text + len, *next;
-	*out = (struct config){.host = {.max_order = ORDER_1G, .mmio_cache = true}};
+	*out = (struct config){.host = {.max_order = ORDER_1G, .mmio_cache = true, .merge = true, .collapse = true}};
 	if (len > CONFIG_MAX_TEXT) {
 		complain(&p, text, "the file has %zu bytes; a config has at most %u", len, CONFIG_MAX_TEXT);
 		return -EINVAL;

@@ -34,6 +34,7 @@ struct host_config {
 	u8 when_idle;                 /* enum when_idle; default IDLE_POWEROFF */
 	u8 max_order;                 /* ORDER_*; default ORDER_1G */
 	bool mmio_cache;              /* default true */
+	bool merge, collapse;         /* small pages become large again: in place, by copy. Default true */
 };
 
 struct guest_config {

@@ -20,12 +20,14 @@
 #include "sched/kick.h"
 
 /* A guest that ended this often in a row, each time that soon after its start, is not started again. */
-#define QUICK_ENDS_MAX 5
-#define QUICK_END_NS   5000000000ul
-#define LINE_MAX       240
-#define LINE_FLUSH_NS  100000000ul
+#define QUICK_ENDS_MAX  5
+#define QUICK_END_NS    5000000000ul
+#define SCRUBS          16u       /* of 64 KB, in a step */
+#define CLEAR_NS_PER_MB 4000000ul /* how long a restart waits for zeroed memory */
+#define LINE_MAX        240
+#define LINE_FLUSH_NS   100000000ul
 
-enum guest_state { GUEST_OFF, GUEST_RUNNING, GUEST_ENDED };
+enum guest_state { GUEST_OFF, GUEST_RUNNING, GUEST_ENDED, GUEST_CLEARING };
 
 struct guest {
 	struct vm vm;
@@ -35,6 +37,9 @@ struct guest {
 	char cmdline[CONFIG_CMDLINE_MAX + 1];
 	char error[224];              /* why it could not be started */
 	u32 state;                    /* enum guest_state; atomic: set ENDED on any pCPU, else by the boot pCPU */
+	u32 working;                  /* a pCPU is in its p2m_work; atomic */
+	bool again;                   /* CLEARING: starts again afterwards */
+	u64 ended;                    /* ns */
 	u64 started;                  /* ns */
 	unsigned quick_ends;          /* in a row */
 	char line[LINE_MAX];          /* output not yet shown; under output_lock */
@@ -45,6 +50,7 @@ struct guest {
 static struct guest *guests[CONFIG_MAX_GUESTS];
 static unsigned guest_count;
 static unsigned pcpu_load[MAX_PCPUS]; /* vCPUs placed on each */
+static const struct host_config *host_config;
 static guest_file_fn find_file;
 static u32 guest_tsc_khz;
 static u64 wall_at_boot;
@@ -114,16 +120,17 @@ static void guest_output(void *ctx, u8 c)
 
 /* --- Start. */
 
+/* The largest part first: so the small ones do not break the gigabytes that it could use. */
 static int add_memory(struct guest *g, struct memmap *map)
 {
 	const struct {
 		gpa_t start, end;
 		enum p2m_type type;
 	} part[] = {
+		{4 * GB, map->high_end, P2M_RAM},
+		{0x100000, map->low_end, P2M_RAM},
 		{0, MIN(map->low_end, 0xa0000ul), P2M_RAM},
 		{GUEST_ROM_BASE, GUEST_ROM_BASE + GUEST_ROM_SIZE, P2M_RO},
-		{0x100000, map->low_end, P2M_RAM},
-		{4 * GB, map->high_end, P2M_RAM},
 	};
 	struct p2m *p2m = &g->vm.p2m;
 	int err = 0;
@@ -157,6 +164,8 @@ static int build_memory(struct guest *g, struct memmap *map)
 		return fail(g, -EINVAL, "memory = is more than this CPU's %u address bits reach", width);
 	err = p2m_init(&g->vm.p2m, hvm->format, (u16)(OWNER_GUEST + g->vm.id), MIN(c->max_order, largest), width);
 	g->vm.p2m.pt.ad = !hvm_host.no_ad;
+	g->vm.p2m.work.merge = g->vm.p2m.pt.merge = host_config->merge;
+	g->vm.p2m.work.collapse = host_config->collapse;
 	if (!err)
 		err = add_memory(g, map);
 	if (err)
@@ -284,11 +293,13 @@ static void vm_ended(struct vm *vm)
 	port_kick(0);
 }
 
-/* Takes down whatever of the guest has been built; leaves it as it was before guest_start. */
-static void guest_teardown(struct guest *g)
+/* Takes down whatever of the guest has been built, but for its memory. */
+static void take_down(struct guest *g)
 {
 	struct vm *vm = &g->vm;
 
+	while (atomic_load(&g->working))
+		port_relax();
 	if (vm->platform.ops) {
 		platform_free(&vm->platform);
 		timer_cancel(&g->line_timer);
@@ -298,8 +309,6 @@ static void guest_teardown(struct guest *g)
 		vcpu_destroy(vm->vcpu[i]);
 	}
 	heap_free(vm->vcpu, g->config->vcpus * sizeof(*vm->vcpu));
-	if (vm->p2m.owner)
-		p2m_free(&vm->p2m);
 }
 
 static int guest_start(struct guest *g, unsigned id)
@@ -343,7 +352,9 @@ static bool try_start(struct guest *g, unsigned id)
 	if (!guest_start(g, id))
 		return true;
 	log("guest %s: %s\n@end guest=%s reason=config detail=start\n", g->name, g->error, g->name);
-	guest_teardown(g);
+	take_down(g);
+	if (g->vm.p2m.owner)
+		p2m_free(&g->vm.p2m);
 	atomic_store(&g->state, GUEST_OFF);
 	return false;
 }
@@ -365,6 +376,7 @@ unsigned guests_start(const struct config *config, guest_file_fn file, u32 tsc_k
 {
 	unsigned started = 0;
 
+	host_config = &config->host;
 	find_file = file;
 	guest_tsc_khz = tsc_khz;
 	wall_at_boot = wall_seconds;
@@ -397,7 +409,7 @@ static bool wants_restart(struct guest *g)
 	return false;
 }
 
-static void guest_finish(struct guest *g, unsigned id)
+static void guest_finish(struct guest *g)
 {
 	static const char *const reason[] = {"poweroff", "reset", "crash", "killed"};
 
@@ -408,19 +420,64 @@ static void guest_finish(struct guest *g, unsigned id)
 #ifndef NDEBUG
 	log("@audit guest=%s errors=%lu\n", g->name, p2m_audit(&g->vm.p2m));
 #endif
-	bool again = wants_restart(g);
-
-	guest_teardown(g);
-	atomic_store(&g->state, GUEST_OFF);
-	if (again)
-		try_start(g, id);
+	g->again = wants_restart(g);
+	g->ended = port_now();
+	take_down(g);
+	atomic_store(&g->state, GUEST_CLEARING);
 }
 
 void guests_poll(void)
 {
 	for (unsigned i = 0; i < guest_count; i++)
 		if (atomic_load(&guests[i]->state) == GUEST_ENDED)
-			guest_finish(guests[i], i);
+			guest_finish(guests[i]);
+}
+
+/*
+ * A step of what is left to do for a guest that has ended. Before it starts again, memory is zeroed, so that this need
+ * not be done in one go.
+ */
+static void clear_step(struct guest *g, unsigned id, u64 now)
+{
+	struct frames_stats s;
+
+	if (p2m_free_step(&g->vm.p2m))
+		return;
+	frames_stats(&s);
+	if (g->again && s.dirty && now - g->ended < g->config->memory / MB * CLEAR_NS_PER_MB) {
+		for (unsigned i = 0; i < SCRUBS && frames_scrub(); i++)
+			continue;
+		return;
+	}
+	atomic_store(&g->state, GUEST_OFF);
+	if (g->again)
+		try_start(g, id);
+}
+
+/* The guest's end waits until .working is clear, and nobody sets it for long once the state has changed. */
+static u64 work_for(struct guest *g, unsigned id, u64 now)
+{
+	u64 next = TIMER_NEVER;
+
+	if (atomic_load(&g->state) == GUEST_CLEARING && port_cpu() == 0) {
+		clear_step(g, id, now);
+		return now; /* if that was the last step, the run loop's poll must see it */
+	}
+	if (atomic_load(&g->state) != GUEST_RUNNING || atomic_swap(&g->working, 1))
+		return TIMER_NEVER;
+	if (atomic_load(&g->state) == GUEST_RUNNING)
+		next = p2m_work(&g->vm.p2m, now);
+	atomic_store(&g->working, 0);
+	return next;
+}
+
+u64 guests_work(bool idle)
+{
+	u64 now = port_now(), next = TIMER_NEVER;
+
+	for (unsigned i = 0; i < guest_count; i++)
+		next = MIN(next, work_for(guests[i], i, now));
+	return next > now && idle && frames_scrub() ? now : next;
 }
 
 bool guests_idle(void)

@@ -2,10 +2,10 @@
 /*
  * Guests: from a section of guests.conf to a running machine, and its end.
  *
- *     NEW --guest_start--> RUNNING --vm_end, last vCPU stopped--> ENDED --poll--> restarted, or gone
+ *     NEW --guest_start--> RUNNING --vm_end, last vCPU stopped--> ENDED --poll--> CLEARING --work--> restarted, or gone
  *
- * The list is made before any guest runs. Building and tearing down happens on the boot pCPU only, from guests_poll;
- * a guest's state is an atomic that its last vCPU sets to ENDED.
+ * The list is made before any guest runs. Building and tearing down happens on the boot pCPU only, in guests_poll and,
+ * for what takes long, in steps of guests_work; a guest's state is an atomic that its last vCPU sets to ENDED.
  */
 #ifndef GUEST_GUEST_H
 #define GUEST_GUEST_H
@@ -24,8 +24,13 @@ typedef int (*guest_file_fn)(const char *name, size_t len, struct blob *out);
  */
 unsigned guests_start(const struct config *config, guest_file_fn file, u32 tsc_khz, u64 wall_seconds);
 
-/* Housekeeping of the boot pCPU: tears down guests that have ended and restarts those that want it. */
+/* Housekeeping of the boot pCPU: tells the end of guests that have ended and begins to take them down. */
 void guests_poll(void);
+/*
+ * A bounded step of work in the background: guests' memory is made large again, that of ended ones freed and zeroed, any
+ * free memory zeroed if the pCPU is idle. Any pCPU. Returns when it wants to be called again, as hvm_work.
+ */
+u64 guests_work(bool idle);
 /* No guest is running or will be restarted. */
 bool guests_idle(void);
 /* A byte typed on the console goes to the first running guest. */

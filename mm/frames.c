@@ -365,6 +365,7 @@ void frames_stats(struct frames_stats *out)
 {
 	lock_take(&mem.lock);
 	*out = mem.stats;
+	out->dirty = mem.clean ? mem.dirty : chunks();
 	lock_drop(&mem.lock);
 }
 

@@ -95,6 +95,7 @@ bool frames_scrub(void);
 
 struct frames_stats {
 	u64 total, free; /* frames */
+	u64 dirty;       /* 2 MB ranges in which not all that is free is known to be zero */
 };
 void frames_stats(struct frames_stats *out);
 

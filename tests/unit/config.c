@@ -169,6 +169,9 @@ static void host_keys(void **state)
 	assert_int_equal(host_with("when-idle = wait")->when_idle, IDLE_WAIT);
 	assert_int_equal(host_with("when-idle = reboot")->when_idle, IDLE_REBOOT);
 	assert_false(host_with("mmio-cache = off")->mmio_cache);
+	assert_false(host_with("merge = off")->merge);
+	assert_false(host_with("collapse = off")->collapse);
+	assert_true(host_with("collapse = off")->merge);
 	assert_int_equal(host_with("max-page = 2M")->max_order, ORDER_2M);
 	assert_int_equal(c.guest[0].max_order, ORDER_2M);
 	parse("[guest g]\nkernel=k\nmemory=1G\nmax-page=1G\n[host]\nmax-page=4K");

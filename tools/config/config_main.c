@@ -99,8 +99,9 @@ static void print_host(void)
 			printf("0x%x", h->console[i]);
 	}
 	printf(h->consoles ? "\n" : "# console: what the firmware names, else com1, and the screen\n");
-	printf("when-idle  = %s\nmax-page   = %s\nmmio-cache = %s\n", idle[h->when_idle], page(h->max_order),
-	       h->mmio_cache ? "on" : "off");
+	printf("when-idle  = %s\nmax-page   = %s\nmmio-cache = %s\nmerge      = %s\ncollapse   = %s\n",
+	       idle[h->when_idle], page(h->max_order), h->mmio_cache ? "on" : "off", h->merge ? "on" : "off",
+	       h->collapse ? "on" : "off");
 }
 
 static void print_memory(u64 bytes)

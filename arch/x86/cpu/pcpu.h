@@ -35,6 +35,7 @@ struct pcpu {
 	struct vcpu *loaded;  /* vCPU whose FPU, XCR0 and MSRs are in this pCPU's registers, or NULL */
 	struct vcpu *running; /* vCPU between entry and the end of its exit's handling */
 	u64 timer_deadline;   /* what the hardware timer is programmed for, ns; TIMER_NEVER once it has fired */
+	u64 work_due;         /* when background work is done here though a vCPU wants to run, ns */
 	u64 tsc_offset;       /* what to add to this pCPU's TSC to get the boot processor's; 0 where they agree */
 	u64 gdt[8];
 	struct PACKED {

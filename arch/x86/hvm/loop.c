@@ -11,7 +11,12 @@
 #include "lib/bits.h"
 #include "lib/port.h"
 
+/* How often background work is looked for on a pCPU that is busy, and how often it gets a step if there is some. */
+#define WORK_LOOK_NS 100000000ul
+#define WORK_STEP_NS 1000000ul
+
 void (*hvm_poll)(void);
+u64 (*hvm_work)(bool idle);
 
 /* The vCPU's last moment here. Whoever is last ends the vm, and touches neither of them afterwards. */
 static void leave(struct pcpu *p, struct vcpu *v)
@@ -40,7 +45,7 @@ static void run(struct pcpu *p, struct vcpu *v, u64 until)
 	p2m_enter(&v->vm->p2m);
 	atomic_store(&p->running, v);
 	do {
-		time_arm(MIN(until, atomic_load_relaxed(&p->timers.next)));
+		time_arm(MIN(MIN(until, p->work_due), atomic_load_relaxed(&p->timers.next)));
 		go = vcpu_run_once(v);
 	} while (go && !sched_resched(&p->runq) && !atomic_load_relaxed(&p->kicked));
 	p2m_leave(&v->vm->p2m);
@@ -49,6 +54,17 @@ static void run(struct pcpu *p, struct vcpu *v, u64 until)
 		leave(p, v);
 	else
 		atomic_store(&p->running, NULL);
+}
+
+/* A step for those that wait on a pCPU which has a vCPU to run. */
+static void work_aside(struct pcpu *p)
+{
+	u64 now = port_now();
+
+	if (now < p->work_due)
+		return;
+	u64 due = hvm_work ? hvm_work(false) : TIMER_NEVER;
+	p->work_due = MIN(MAX(due, now + WORK_STEP_NS), now + WORK_LOOK_NS);
 }
 
 void hvm_loop(void)
@@ -65,9 +81,13 @@ void hvm_loop(void)
 		u64 next = timers_run(&p->timers, port_now());
 		struct sched_ent *e = sched_pick(&p->runq, port_now(), &until);
 
-		if (e)
+		if (e) {
 			run(p, container_of(e, struct vcpu, sched), until);
-		else
-			cpu_idle(next);
+			work_aside(p);
+			continue;
+		}
+		u64 due = hvm_work ? hvm_work(true) : TIMER_NEVER;
+		if (due > port_now())
+			cpu_idle(MIN(next, due));
 	}
 }

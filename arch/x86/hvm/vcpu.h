@@ -226,6 +226,11 @@ void vcpu_kick(struct vcpu *v);
  * queues, so after each kick. May be NULL.
  */
 extern void (*hvm_poll)(void);
+/*
+ * A bounded step of background work, on any pCPU; idle: nothing else is to do there. Returns when it wants to be called
+ * again, ns; TIMER_NEVER: when something may have changed. May be NULL.
+ */
+extern u64 (*hvm_work)(bool idle);
 
 /* Ends the machine: idempotent, any pCPU; vCPUs stop at their next exit (they are kicked). */
 void vm_end(struct vm *vm, enum end_reason why, const char *fmt, ...) PRINTF(3, 4);
