@@ -192,6 +192,7 @@ static void set_state(uc_engine *uc, struct world *w, const struct gregs *r)
 static void make_bytes(u8 *b, enum gcpu_mode mode)
 {
 	static const u8 prefixes[] = {0x66, 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65};
+	static const u8 old[] = {0x27, 0x2f, 0x37, 0x3f, 0x60, 0x61, 0x62, 0xc8, 0xc9, 0xd4, 0xd5, 0xd7};
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < INSN_MAX; i++)
@@ -202,7 +203,9 @@ static void make_bytes(u8 *b, enum gcpu_mode mode)
 		b[n++] = 0x40 | (u8)below(16);
 	if (!below(3))
 		b[n++] = 0x0f;
-	if (!below(30)) {
+	if (mode != MODE_64 && !below(8)) /* what only old code uses */
+		b[n] = old[below(sizeof(old))];
+	else if (!below(30)) {
 		b[n++] = 0x0f;
 		b[n++] = 0x38;
 		b[n] = 0xf0 | (u8)below(2);

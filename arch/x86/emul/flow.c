@@ -107,7 +107,7 @@ enum emul_result x_enter(struct ex *e)
 	}
 	if (res == EMUL_OK)
 		res = emul_read(e, SEG_SS, stack_at(e, -locals), &v, size, EMUL_RMW);
-	reg_set(e, R_BP, frame, size);
+	reg_set(e, R_BP, frame, stack_size(e));
 	set_sp(e, stack_at(e, -locals));
 	return res;
 }
