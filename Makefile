@@ -140,7 +140,7 @@ $(FAST)/obj/%.o: %.c
 $(FAST)/%: tests/%.c $(FAST_OBJECTS)
 	$(call say,LD)
 	@mkdir -p $(@D)
-	$(Q)$(HOST_CC) $(FAST_CFLAGS) -MF $@.d -Wl,--wrap=memcpy -o $@ $^
+	$(Q)$(HOST_CC) $(FAST_CFLAGS) -MF $@.d -o $@ $^ $(link_flags)
 
 # The same harness under libFuzzer, for long runs: make fuzz-config && build/fuzz/config
 # -Dlog: libFuzzer itself calls libm's.

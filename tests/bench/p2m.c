@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* link: -Wl,--wrap=memcpy */
 /*
  * What operations of the P2M cost, in instructions, on a guest of 1 GB. Run by tools/bench_p2m.py under callgrind: each
  * measurement ends in a dump that has its name. Compiled as the image's release is; the port is that of the host tests,

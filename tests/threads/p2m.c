@@ -2,9 +2,11 @@
 /*
  * The P2M with real threads, for ThreadSanitizer. Two guests share a machine; each has
  *
- *     a writer     sets, splits, merges, protects, removes, populates, audits
+ *     a writer     overlays, protects, balloons, removes, populates, audits, and copies the guest by the dirty log
+ *     a worker     p2m_work: merges, collapses, samples
  *     two CPUs     walk the table as hardware does, set accessed and dirty bits, keep translations in a TLB until they
- *                  acknowledge a flush, and read and write the guest's memory by those
+ *                  acknowledge a flush, and read and write the guest's memory by those; they leave the guest and come
+ *                  back with what they know, as the generation allows
  *     a walker     p2m_get, p2m_read, p2m_write: the hypervisor's own use
  *
  * A thread acknowledges flushes where a pCPU would take the interrupt: not in a walk, and never while interrupts are
@@ -34,12 +36,13 @@
 #include "tests/host/frames_audit.h"
 #include "tests/host/host.h"
 
-#define GUESTS  2
-#define THREADS 4 /* of a guest: writer, walker, CPUs */
-#define PAGES   2048u
-#define TLB     32u
-#define PACE    100 /* accesses that others make for one step of the writer: it is waited for, or would be starved */
-#define MEMORY  (48 * MB)
+#define GUESTS 2
+enum { WRITER, WALKER, WORKER, CPU_0, CPU_1, THREADS }; /* of a guest */
+#define WORDS  (GUESTS * THREADS)
+#define PAGES  2048u
+#define TLB    32u
+#define PACE   100 /* accesses that others make for one step of the writer: it is waited for, or would be starved */
+#define MEMORY (160 * MB)
 
 struct translation {
 	u64 gfn; /* PAGES: none */
@@ -54,7 +57,7 @@ struct thread {
 	bool gone;       /* atomic: has ended, and acknowledges everything */
 	unsigned off;    /* interrupts: how often switched off */
 	unsigned cpu;
-	u64 random, accesses;
+	u64 base, random, accesses, gen; /* gen: of the P2M when the TLB's contents were last all right */
 	struct guest *g;
 	struct translation tlb[TLB];
 	u64 wrote[PAGES], lost[PAGES]; /* its word of each page; g->lost at the time */
@@ -63,10 +66,12 @@ struct thread {
 
 struct guest {
 	struct p2m p2m;
-	u64 lost[PAGES]; /* how often the page has been given back: odd while that is being done; atomic */
-	u64 steps;       /* of the writer; atomic */
-	bool over;       /* atomic */
-	unsigned number;
+	u64 lost[PAGES];  /* how often the page has been given back: odd while that is being done; atomic */
+	u64 steps;        /* of the writer; atomic */
+	bool over, pause; /* atomic. pause: CPUs and walker make no step */
+	u64 paused;       /* how many do not; atomic */
+	u64 copies;
+	u64 copy[PAGES][WORDS]; /* by the dirty log */
 	struct thread thread[THREADS];
 };
 
@@ -212,24 +217,58 @@ static void cpu_access(u64 gfn, bool write)
 		atomic_store_relaxed(word, next_value(gfn));
 }
 
+static void pause_if_asked(void)
+{
+	if (!atomic_load(&self->g->pause))
+		return;
+	atomic_add(&self->g->paused, 1);
+	while (atomic_load(&self->g->pause))
+		port_relax();
+	atomic_add(&self->g->paused, -1ul);
+}
+
 /* Whether to go on. */
 static bool pace(u64 done)
 {
 	bool over;
 
-	while (!(over = atomic_load(&self->g->over)) && done > PACE * (atomic_load(&self->g->steps) + 1))
+	while (!(over = atomic_load(&self->g->over)) && done > PACE * (atomic_load(&self->g->steps) + 1)) {
 		port_relax();
+		pause_if_asked();
+	}
+	pause_if_asked();
 	return !over;
+}
+
+/* Most of the time elsewhere, or nothing would ever be left alone for as long as a collapse takes. */
+static u64 some_page(void)
+{
+	if (!below(1000))
+		self->base = below(PAGES);
+	return (self->base + below(40)) % PAGES;
+}
+
+/* Out of the guest and in again. What the TLB holds is kept, unless a flush has missed this CPU meanwhile. */
+static void leave_and_enter(void)
+{
+	struct p2m *p = &self->g->p2m;
+
+	p2m_leave(p);
+	sched_yield();
+	p2m_enter(p);
+	u64 gen = atomic_load(&p->gen);
+	if (gen != self->gen)
+		forget_all(self);
+	self->gen = gen;
 }
 
 static void run_cpu(void)
 {
-	u64 base = 0;
-
+	p2m_enter(&self->g->p2m);
 	for (u64 n = 0; pace(n); n++) {
-		if (!below(50))
-			base = below(PAGES);
-		cpu_access((base + below(40)) % PAGES, below(2));
+		if (!below(30))
+			leave_and_enter();
+		cpu_access(some_page(), below(2));
 		take_interrupts();
 	}
 }
@@ -241,7 +280,7 @@ static void run_walker(void)
 	struct p2m *p = &self->g->p2m;
 
 	for (u64 n = 0; pace(n); n++) {
-		u64 gfn = below(PAGES), value;
+		u64 gfn = some_page(), value;
 		gpa_t gpa = (gfn << PAGE_SHIFT) + 8 * self->cpu;
 		struct p2m_entry e = p2m_get(p, GFN(gfn));
 		if ((P2M_MASK(e.type) & P2M_BACKED) != 0 && !frame_of(e.mfn))
@@ -276,60 +315,171 @@ static struct p2m_entry ram_at(u64 *gfn)
 	return e;
 }
 
-static void overlay(void)
-{
-	u64 gfn;
-	struct p2m_entry e = ram_at(&gfn);
-
-	if (p2m_set(&self->g->p2m, GFN(gfn), MFN_NONE, 0, P2M_MMIO))
-		return;
-	if (p2m_get(&self->g->p2m, GFN(gfn)).type != P2M_MMIO)
-		die("an overlay is not there");
-	expect(p2m_set(&self->g->p2m, GFN(gfn), e.mfn, 0, P2M_RAM), "an overlay does not go");
-}
-
-/* While a page is read-only nobody writes to it. */
-static void protect(void)
-{
-	u64 gfn, sum[2] = {0, 0};
-	struct p2m_entry e = ram_at(&gfn);
-	const u64 *word = port_virt(mfn_to_hpa(e.mfn));
-
-	if (p2m_set(&self->g->p2m, GFN(gfn), e.mfn, 0, P2M_RO))
-		return;
-	for (unsigned i = 0; i < 2; i++) {
-		for (unsigned w = 0; w < GUESTS * THREADS; w++)
-			sum[i] += atomic_load_relaxed(&word[w]);
-		sched_yield();
-	}
-	if (sum[0] != sum[1])
-		die("a read-only page was written");
-	expect(p2m_set(&self->g->p2m, GFN(gfn), e.mfn, 0, P2M_RAM), "write permission does not come back");
-}
-
 static void lose(u64 gfn, u64 n)
 {
 	for (u64 i = gfn; i < gfn + n; i++)
 		atomic_add(&self->g->lost[i], 1);
 }
 
+/* A collapse may have moved the page in between: then the guest has a frame too much, and gets another page. */
+static void overlay(void)
+{
+	struct p2m *p = &self->g->p2m;
+	u64 gfn;
+	struct p2m_entry e = ram_at(&gfn);
+
+	if (p2m_set(p, GFN(gfn), MFN_NONE, 0, P2M_MMIO))
+		return;
+	if (p2m_get(p, GFN(gfn)).type != P2M_MMIO)
+		die("an overlay is not there");
+	int err = p2m_set(p, GFN(gfn), e.mfn, 0, P2M_RAM);
+	if (err == -EPERM || err == -EEXIST) {
+		lose(gfn, 1);
+		while (frames_alloc(0, p->owner, FRAMES_ZERO, &e.mfn))
+			port_relax();
+		err = p2m_set(p, GFN(gfn), e.mfn, 0, P2M_RAM);
+		lose(gfn, 1);
+	}
+	if (err)
+		die("an overlay does not go");
+}
+
+/* Reads what others write, as whoever copies a running guest does; not for ThreadSanitizer. */
+__attribute__((no_sanitize("thread"))) static u64 peek(const u64 *word) { return *(const volatile u64 *)word; }
+
+static u64 sum_of(u64 gfn)
+{
+	struct p2m_entry e = p2m_get(&self->g->p2m, GFN(gfn));
+	const u64 *word = port_virt(mfn_to_hpa(e.mfn));
+	u64 sum = 0;
+
+	for (unsigned w = 0; w < WORDS; w++)
+		sum += peek(&word[w]);
+	return sum;
+}
+
+/* While a page is read-only nobody writes to it, and it does not move. */
+static void protect(void)
+{
+	struct p2m *p = &self->g->p2m;
+	u64 gfn, sum;
+
+	(void)ram_at(&gfn);
+	if (p2m_protect(p, GFN(gfn), 0, P2M_RO))
+		return;
+	sum = sum_of(gfn);
+	sched_yield();
+	if (sum != sum_of(gfn))
+		die("a read-only page was written");
+	expect(p2m_protect(p, GFN(gfn), 0, P2M_RAM), "write permission does not come back");
+}
+
+static void track(void)
+{
+	unsigned order = below(2) ? 0 : ORDER_2M;
+	u64 gfn = ROUND_DOWN(below(PAGES), BIT(order));
+	int err = p2m_protect(&self->g->p2m, GFN(gfn), order, P2M_TRACKED);
+
+	if (err == -ENOMEM || err == -EPERM) /* EPERM: not one large page */
+		return;
+	sched_yield();
+	for (u64 end = gfn + BIT(order); !err && gfn < end; gfn++)
+		err = p2m_protect(&self->g->p2m, GFN(gfn), 0, P2M_RAM);
+	expect(err, "a page cannot be tracked");
+}
+
 static void give_back(void)
 {
+	struct p2m *p = &self->g->p2m;
 	unsigned order = below(4) ? 0 : ORDER_2M;
 	u64 gfn = ROUND_DOWN(below(PAGES), BIT(order));
 
 	lose(gfn, BIT(order));
-	expect(p2m_remove(&self->g->p2m, GFN(gfn), order), "a page cannot be removed");
-	expect(p2m_populate(&self->g->p2m, GFN(0)), "memory cannot be populated again");
+	if (below(2)) {
+		mfn_t taken; /* what was freed last, or the guest would get the same frame again and merge */
+		expect(p2m_remove(p, GFN(gfn), order), "a page cannot be removed");
+		int err = frames_alloc(0, OWNER_HOST, 0, &taken);
+		expect(p2m_populate(p, GFN(0)), "memory cannot be populated again");
+		if (!err && frames_free(taken, 0, OWNER_HOST))
+			die("a frame cannot be freed");
+	} else {
+		expect(p2m_balloon(p, GFN(gfn), order), "a page cannot be given back");
+		int err = p2m_reclaim(p, GFN(gfn), order);
+		if (err == -ENOMEM || err == -ENOENT) /* there was no memory for one of the two */
+			err = 0;
+		expect(err, "memory cannot be reclaimed");
+	}
 	lose(gfn, BIT(order));
+}
+
+static void copy_words(u64 gfn, bool compare)
+{
+	struct p2m_entry e = p2m_get(&self->g->p2m, GFN(gfn));
+	const u64 *word = e.type == P2M_RAM || e.type == P2M_TRACKED ? port_virt(mfn_to_hpa(e.mfn)) : NULL;
+
+	for (unsigned w = 0; word && w < WORDS; w++) {
+		u64 now = peek(&word[w]);
+		if (compare && self->g->copy[gfn][w] != now)
+			die("a write is missing in the dirty log");
+		self->g->copy[gfn][w] = now;
+	}
+}
+
+static void harvest(void)
+{
+	u64 dirty[PAGES / 64] = {0};
+
+	if (p2m_log_harvest(&self->g->p2m, GFN(0), PAGES, dirty))
+		die("there is no dirty log");
+	for (u64 gfn = 0; gfn < PAGES; gfn++)
+		if (bitmap_test(dirty, (unsigned)gfn))
+			copy_words(gfn, false);
+}
+
+/* As a migration does: all, then what is dirty, again and again; at last with the guest stopped. Then it is the same.
+ */
+static void copy_by_log(void)
+{
+	static const u8 how[] = {P2M_LOG_KEEP, P2M_LOG_LAZY, P2M_LOG_EAGER};
+	struct guest *g = self->g;
+
+	if (p2m_log_start(&g->p2m, how[below(3)]))
+		return;
+	for (u64 gfn = 0; gfn < PAGES; gfn++)
+		copy_words(gfn, false);
+	for (unsigned i = 0; i < 3; i++) {
+		harvest();
+		give_back();
+		sched_yield();
+	}
+	atomic_store(&g->pause, true);
+	while (atomic_load(&g->paused) != 3)
+		port_relax();
+	harvest();
+	for (u64 gfn = 0; gfn < PAGES; gfn++)
+		copy_words(gfn, true);
+	atomic_store(&g->pause, false);
+	while (atomic_load(&g->paused))
+		port_relax();
+	p2m_log_stop(&g->p2m);
+	g->copies++;
+}
+
+/* Leaves the worker the time for a collapse. */
+static void rest(void)
+{
+	for (unsigned i = 0; i < 100; i++)
+		port_relax();
 }
 
 static void run_writer(void)
 {
-	static void (*const step[])(void) = {overlay, overlay, protect, give_back};
+	static void (*const step[])(void) = {overlay, overlay, protect, give_back, give_back, track, rest};
 
 	for (unsigned i = 0; i < operations; i++) {
 		step[below(ARRAY_SIZE(step))]();
+		if (!below(50))
+			copy_by_log();
 		if (i % 64 == 0 && p2m_audit(&self->g->p2m))
 			die("the audit is not clean");
 		take_interrupts();
@@ -338,24 +488,31 @@ static void run_writer(void)
 	atomic_store(&self->g->over, true);
 }
 
+static void run_worker(void)
+{
+	struct p2m *p = &self->g->p2m;
+
+	for (u64 now = 0; !atomic_load(&self->g->over); now += 100000000) {
+		p2m_work(p, now);
+		port_relax();
+	}
+}
+
 static void *run(void *arg)
 {
+	static void (*const role[THREADS])(void) = {run_writer, run_walker, run_worker, run_cpu, run_cpu};
+
 	self = arg;
 	host_set_cpu(self->cpu);
-	atomic_or(&self->g->p2m.pcpus, BIT(self->cpu));
-	if (self->cpu % THREADS == 0)
-		run_writer();
-	else if (self->cpu % THREADS == 1)
-		run_walker();
-	else
-		run_cpu();
+	role[self->cpu % THREADS]();
+	p2m_leave(&self->g->p2m);
 	atomic_store(&self->gone, true);
 	return NULL;
 }
 
 static void start(struct guest *g, unsigned n, const struct pt_format *fmt)
 {
-	*g = (struct guest){.number = n};
+	memset(g, 0, sizeof(*g));
 	if (p2m_init(&g->p2m, fmt, OWNER_GUEST + n, ORDER_2M, 36) || p2m_add_slot(&g->p2m, GFN(0), PAGES, P2M_RAM) ||
 	    p2m_populate(&g->p2m, GFN(0)))
 		die("no memory");
@@ -382,8 +539,11 @@ static void round_of(const struct pt_format *fmt)
 		accesses += thread_of(cpu)->accesses;
 	}
 	const struct pt *pt = &guests[0].p2m.pt;
-	printf("p2m: %s, %u operations, %lu writes, %lu flushes, splits %lu, merges %lu\n", fmt->name,
-	       GUESTS * operations, accesses, host_flushes, pt->splits, pt->merges);
+	const struct p2m *p = &guests[0].p2m;
+	printf("p2m: %s, %u operations, %lu writes, %lu flushes, splits %lu, merges %lu, collapses %lu (%lu called off), "
+	       "%lu copies by the log\n",
+	       fmt->name, GUESTS * operations, accesses, host_flushes, pt->splits, pt->merges, p->collapses,
+	       p->cancelled, guests[0].copies);
 	for (unsigned n = 0; n < GUESTS; n++) {
 		if (p2m_audit(&guests[n].p2m))
 			die("the audit is not clean");
@@ -409,7 +569,7 @@ static bool fails_without_waiting(const char *program)
 
 int main(int argc, char **argv)
 {
-	operations = argc > 1 ? strtoul(argv[1], NULL, 0) : 1500;
+	operations = argc > 1 ? strtoul(argv[1], NULL, 0) : 600;
 	seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
 	no_wait = argc > 3;
 	host_on_flush = on_flush;
