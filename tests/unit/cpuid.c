@@ -181,6 +181,25 @@ static void own_leaves(void **state)
 	assert_int_equal((u64)r[ECX] * r[EBX] / r[EAX], FAKE_TSC * 1000ul);
 }
 
+/*
+ * Linux on Intel has the TSC's frequency as crystal kHz * EBX / EAX in 32 bits. That overflowed, and so it took the TSC
+ * for a slow one and had itself interrupted all the time. The fraction is exact to a kHz or a millionth.
+ */
+static void tsc_leaf_fits_32_bits(void **state)
+{
+	static const u32 khz[] = {1000, 2704, 19999, 50000, 999999, 1000000, 1000001, 2394454, 3500000, 4294000};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(khz); i++) {
+		f->vm.clock.tsc_khz = khz[i];
+		ask(0x15, 0);
+		assert_int_not_equal(r[EAX], 0);
+
+		u32 crystal = r[ECX] / 1000, linux_khz = crystal * r[EBX] / r[EAX], off = khz[i] / 1000000 + 1;
+
+		assert_in_range(linux_khz, khz[i] - off, khz[i] + off);
+	}
+}
+
 static void addresses(void **state)
 {
 	ask(0x80000008, 0);
@@ -205,8 +224,9 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(hidden_features), T(shown_features), T(follows_the_guest), T(topology),
-		T(xsave_sizes),     T(own_leaves),     T(addresses),         T(any_leaf_is_harmless),
+		T(hidden_features),      T(shown_features), T(follows_the_guest),     T(topology),
+		T(xsave_sizes),          T(own_leaves),     T(tsc_leaf_fits_32_bits), T(addresses),
+		T(any_leaf_is_harmless),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

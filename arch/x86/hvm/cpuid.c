@@ -144,6 +144,27 @@ static void mask_host(u32 leaf, u32 sub, u32 r[4])
 		r[i] &= mask[i];
 }
 
+/* num / den is nearest to n / d among the fractions with num of at most max: by continued fractions. */
+static void fraction(u64 n, u64 d, u64 max, u32 *num, u32 *den)
+{
+	u64 p[2] = {0, 1}, q[2] = {1, 0};
+
+	while (d) {
+		u64 a = n / d, rest = n % d, p2 = a * p[1] + p[0], q2 = a * q[1] + q[0];
+
+		if (p2 > max)
+			break;
+		n = d;
+		d = rest;
+		p[0] = p[1];
+		p[1] = p2;
+		q[0] = q[1];
+		q[1] = q2;
+	}
+	*num = (u32)p[1];
+	*den = (u32)q[1];
+}
+
 void guest_cpuid(struct vcpu *v, u32 leaf, u32 sub, u32 r[4])
 {
 	hvm_host.cpuid(leaf, sub, r);
@@ -170,9 +191,9 @@ void guest_cpuid(struct vcpu *v, u32 leaf, u32 sub, u32 r[4])
 	case 0xd:
 		leaf_xsave(sub, r);
 		break;
-	case 0x15: /* TSC = crystal * EBX / EAX, with the crystal that the local APIC's timer has */
-		r[EAX] = APIC_TIMER_KHZ;
-		r[EBX] = v->vm->clock.tsc_khz;
+	case 0x15: /* TSC = crystal * EBX / EAX with the local APIC timer's crystal. Linux: crystal kHz * EBX in 32 bits
+		    */
+		fraction(v->vm->clock.tsc_khz, APIC_TIMER_KHZ, ~0u / APIC_TIMER_KHZ, &r[EBX], &r[EAX]);
 		r[ECX] = LAPIC_TIMER_HZ;
 		break;
 	case HYPERVISOR_LEAF:
