@@ -164,8 +164,11 @@ static void io_exit(struct vm_exit *x)
 	x->io.string = x->info1 & BIT(4);
 }
 
-/* What exits are to the dispatcher, and what of the VMCS it needs for that. */
-enum { LENGTH = 0x20, INFO = 0x40, CPL = 0x80, EVENT = 0x100 };
+/*
+ * What exits are to the dispatcher, and what of the VMCS it needs for that: the instruction's length, the exit's
+ * qualification, the mode and privilege for sure, the event that was being delivered.
+ */
+enum { LENGTH = 0x20, INFO = 0x40, EXACT = 0x80, EVENT = 0x100 };
 static const u16 reasons[] = {
 	[0] = EXIT_EXCEPTION | EVENT, /* or an NMI */
 	[1] = EXIT_INTERRUPT,
@@ -180,35 +183,38 @@ static const u16 reasons[] = {
 	[13] = EXIT_INVD | LENGTH,
 	[15] = EXIT_RDPMC,
 	[17] = EXIT_VENDOR_OP, /* RSM */
-	[18] = EXIT_HYPERCALL | LENGTH,
+	[18] = EXIT_HYPERCALL | LENGTH | EXACT,
 	[19 ... 27] = EXIT_VENDOR_OP, /* VMCLEAR to VMXON */
-	[28] = EXIT_CR | INFO | CPL,
-	[30] = EXIT_IO | LENGTH | INFO | CPL,
+	[28] = EXIT_CR | INFO | EXACT,
+	[30] = EXIT_IO | LENGTH | INFO,
 	[31] = EXIT_MSR_READ | LENGTH,
 	[32] = EXIT_MSR_WRITE | LENGTH,
 	[36] = EXIT_VENDOR_OP, /* MWAIT */
 	[39] = EXIT_VENDOR_OP, /* MONITOR */
 	[43] = EXIT_WINDOW,    /* TPR below the threshold */
-	[48] = EXIT_NPF | INFO | CPL | EVENT,
+	[48] = EXIT_NPF | INFO | EXACT | EVENT,
 	[49] = EXIT_ERROR | INFO | EVENT, /* EPT misconfiguration */
 	[50] = EXIT_VENDOR_OP,            /* INVEPT */
 	[52] = EXIT_INTERRUPT,            /* preemption timer */
 	[53] = EXIT_VENDOR_OP,            /* INVVPID */
 	[54] = EXIT_INVD | LENGTH,        /* WBINVD */
-	[55] = EXIT_XSETBV | LENGTH | CPL,
+	[55] = EXIT_XSETBV | LENGTH | EXACT,
 	[59] = EXIT_VENDOR_OP, /* VMFUNC */
 	[63] = EXIT_VENDOR_OP, /* XSAVES */
 	[64] = EXIT_VENDOR_OP, /* XRSTORS */
 };
 enum { REASON_MISCONFIG = 49 };
 
-/* Code above 4 GB is 64-bit code. */
-static u8 mode_now(struct vcpu *v)
+/*
+ * Code above 4 GB is 64-bit code. And where an instruction is only counted as done, the mode matters only where rip may
+ * wrap: not between 64 KB and the last of 4 GB.
+ */
+static u8 mode_now(struct vcpu *v, bool exact)
 {
 	struct vmx *s = vmx_of(v);
-	u64 ar;
+	u64 ar, high = v->regs.rip >> (exact ? 32 : 16);
 
-	if (v->regs.rip >> 32)
+	if (high && high != 0xffff && (s->efer & EFER_LMA))
 		return MODE_64;
 	ar = get(s, F_AR + SEG_CS);
 	return (u8)mode_of(s->f[F_CR0_SHADOW], v->regs.rflags, s->efer, (u16)(ar >> 4 & 0xf00));
@@ -259,15 +265,17 @@ static void fill_exit(struct vcpu *v, u64 reason)
 	x->info1 = what & INFO ? vmx_peek(s, RO_INFO) : 0;
 	x->insn_len = what & LENGTH ? (u8)vmx_peek(s, RO_LENGTH) : 0;
 	x->nbytes = 0;
-	x->mode = mode_now(v);
-	if (what & CPL)
+	if (x->kind == EXIT_IO)
+		io_exit(x);
+	if (x->kind == EXIT_IO && x->io.string)
+		what |= EXACT;
+	x->mode = mode_now(v, what & EXACT);
+	if (what & EXACT)
 		x->cpl = cpl_now(v);
 	if (what & EVENT)
 		take_event(v, x->kind == EXIT_NPF ? x->info1 : 0);
 	if (x->kind == EXIT_NPF)
 		npf_exit(s, x);
-	else if (x->kind == EXIT_IO)
-		io_exit(x);
 	else if (x->kind == EXIT_EXCEPTION)
 		exception_exit(v, x);
 	else if (reason == REASON_MISCONFIG)
@@ -306,7 +314,7 @@ static void no_entry(struct vcpu *v, u8 kind, u64 code)
 	struct vm_exit *x = &v->exit;
 
 	*x = (struct vm_exit){.kind = kind, .code = code, .why = vmx_of(v)->why};
-	x->mode = mode_now(v);
+	x->mode = mode_now(v, true);
 	x->cpl = cpl_now(v);
 }
 
