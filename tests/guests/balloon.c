@@ -155,18 +155,16 @@ static void balloon(void)
 	check("hypercall-audit", debug(AUDIT, 0) == 0, "errors");
 }
 
-/* Every second page goes out, then all come back, in other frames. Returns how many. */
-static u64 shred_all(void)
+/* Every second page goes out, or comes back, in another frame. Returns how many. */
+static u64 every_second(u64 number)
 {
-	u64 done[2] = {0, 0};
+	u64 done = 0;
 
-	for (unsigned pass = 0; pass < 2; pass++)
-		for (unsigned i = 0; i < rams; i++)
-			for (u64 p = (ram[i].start | PAGE) & ~(PAGE - 1); p + PAGE <= ram[i].start + ram[i].len;
-			     p += 2 * PAGE)
-				if (!in_use(p, PAGE))
-					done[pass] += call(pass ? RECLAIM : BALLOON, p / PAGE, 0, 1) == 1;
-	return done[0] == done[1] ? done[0] : 0;
+	for (unsigned i = 0; i < rams; i++)
+		for (u64 p = (ram[i].start | PAGE) & ~(PAGE - 1); p + PAGE <= ram[i].start + ram[i].len; p += 2 * PAGE)
+			if (!in_use(p, PAGE))
+				done += call(number, p / PAGE, 0, 1) == 1;
+	return done;
 }
 
 static u64 permille(void)
@@ -181,40 +179,49 @@ static void shred(void)
 {
 	if (!find())
 		return;
-	u64 pages = shred_all(), large = permille();
+	u64 out = every_second(BALLOON), least = permille();
 	debug(REPORT, 0);
-	check("shred", pages && large < 100, "pages=%lu permille=%lu", pages, large);
+	u64 back = every_second(RECLAIM);
+	debug(REPORT, 0);
+	check("shred", out && out == back && least < 20, "out=%lu back=%lu permille=%lu", out, back, least);
 }
 
 #define STAMP(p) ((p)*0x9e3779b97f4a7c15ull)
 
+static u64 stamps(bool write)
+{
+	u64 wrong = 0;
+
+	for (unsigned i = 0; i < rams; i++)
+		for (u64 p = ram[i].start & ~(PAGE - 1); p + PAGE <= ram[i].start + ram[i].len; p += PAGE) {
+			volatile u64 *at = (u64 *)(p + 8);
+			if (!p || in_use(p, PAGE))
+				continue;
+			if (write)
+				*at = STAMP(p);
+			wrong += *at != STAMP(p);
+		}
+	return wrong;
+}
+
 /* Memory in pieces becomes whole again by itself, while we write to it, and nothing is lost. */
 static void fragment(void)
 {
-	u64 before = permille(), wrong = 0, least = ~0ull, until = rdtsc() + tsc_khz * 100000, n = 0;
-
 	if (!find())
 		return;
+	u64 before = permille(), until = rdtsc() + tsc_khz * 100000, n = 0;
 	show();
-	u64 pages = shred_all();
-	for (unsigned i = 0; i < rams; i++)
-		for (u64 p = ram[i].start & ~(PAGE - 1); p + PAGE <= ram[i].start + ram[i].len; p += PAGE)
-			if (p && !in_use(p, PAGE))
-				*(volatile u64 *)(p + 8) = STAMP(p);
-	least = permille();
+	u64 out = every_second(BALLOON), least = permille();
 	show();
-	u64 at = free_2m();
+	u64 back = every_second(RECLAIM), wrong = stamps(true), at = free_2m();
 	for (; permille() < 990 && rdtsc() < until; n++)
-		*(volatile u64 *)(at + n % 512 * PAGE + 16) = STAMP(n); /* writes meet pages that are being moved */
+		*(volatile u64 *)(at + n % 512 * PAGE + 16) = STAMP(n); /* now and then where a page is being moved */
 	show();
-	for (unsigned i = 0; i < rams; i++)
-		for (u64 p = ram[i].start & ~(PAGE - 1); p + PAGE <= ram[i].start + ram[i].len; p += PAGE)
-			if (p && !in_use(p, PAGE))
-				wrong += *(volatile u64 *)(p + 8) != STAMP(p);
+	wrong += stamps(false);
 	for (u64 i = n > 512 ? n - 512 : 0; i < n; i++)
 		wrong += *(volatile u64 *)(at + i % 512 * PAGE + 16) != STAMP(i);
-	check("fragment", pages && least < 100 && permille() >= 990 && !wrong,
-	      "pages=%lu permille=%lu,%lu,%lu wrong=%lu", pages, before, least, permille(), wrong);
+	check("fragment", out && out == back && least < 20 && permille() >= 990 && !wrong,
+	      "out=%lu back=%lu permille=%lu,%lu,%lu wrong=%lu", out, back, before, least, permille(), wrong);
 	check("fragment-audit", debug(AUDIT, 0) == 0, "errors");
 }
 

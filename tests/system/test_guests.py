@@ -69,6 +69,36 @@ def test_memory_goes_out_and_comes_back(boot):
     all_passed(m)
 
 
+def in_large_pages(m):
+    """The shares of a guest's memory that were in large pages, in percent, one for each time it was told."""
+    return [float(p["super"]) for p in m.reports("p2m")]
+
+
+@pytest.mark.parametrize("populate", ["boot", "demand"])
+@pytest.mark.parametrize("pcpus", [1, 2])
+def test_memory_in_pieces_becomes_whole_again(boot, pcpus, populate):
+    """Every second 4 KB goes out and comes back; the guest asks until 99 % is in large pages, and finds all it wrote."""
+    conf = guest(cmdline="test=fragment", memory="256M", populate=populate)
+    m = boot(conf, {"tiny": tiny()}, pcpus=pcpus)
+    m.wait_off()
+    all_passed(m)
+    assert min(in_large_pages(m)) < 2 and in_large_pages(m)[-1] >= 99
+    assert int(m.reports("p2m")[-1]["collapses"]) > 100
+
+
+@pytest.mark.slow
+def test_linux_on_memory_in_pieces(boot, vmlinuz, initrd):
+    """Linux starts, works and ends on memory that is being put together under it."""
+    conf = guest(cmdline="test=shred,linux -- console=ttyS0 quiet", memory="512M", initrd="vmlinuz\ninitrd = initrd.img")
+    m = boot(conf, {"tiny": tiny(), "vmlinuz": vmlinuz, "initrd.img": initrd}, pcpus=2, memory="2G")
+    m.wait("cleave-shell-ready")
+    m.shell("find / -xdev -type f -exec md5sum {} + >/dev/null && sleep 5 && echo all-$((1 + 1))-read; poweroff")
+    m.wait("all-2-read")
+    m.wait_off()
+    assert min(in_large_pages(m)) < 10 and in_large_pages(m)[-1] >= 99
+    assert all(a["errors"] == "0" for a in m.reports("audit"))
+
+
 def test_memory_is_scrubbed_between_guests(boot):
     """The second life of a guest finds nothing of the first, which has written everywhere."""
     conf = guest(cmdline="test=memory-zeroed,memory-fill,reset memory=256M", memory="256M")
