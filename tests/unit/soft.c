@@ -798,7 +798,7 @@ static void unknown_ones_are_told(void **state)
 	BYTES("\xdb\xe3"); /* fninit */
 	steps(1);
 	assert_int_equal(f->vm.end_reason, END_CRASH);
-	assert_non_null(strstr(f->vm.end_detail, "does not know at 0"));
+	assert_non_null(strstr(f->vm.end_detail, "not emulated at 0"));
 }
 
 int main(void)

@@ -513,37 +513,25 @@ static int fetch_and_decode(struct vcpu *v, struct insn *in, struct emul_fault *
 	return err;
 }
 
-static enum outcome raise(struct vcpu *v, const struct emul_fault *f)
+static void raise(struct vcpu *v, const struct emul_fault *f)
 {
 	if (f->vector == VEC_PF)
 		hvm->set(v, REG_CR2, f->cr2);
 	vcpu_exception(v, f->vector, f->has_error, f->error);
-	return OUT_RESUME;
 }
 
-/* Delivers v->event, which the hardware cannot. An exception on the way takes its place as vcpu_exception has it. */
-static enum outcome deliver(struct vcpu *v)
+/* Delivers v->event, which the hardware cannot. It stays if that fails, for raise to see what was under way. */
+static enum emul_result deliver(struct vcpu *v, struct emul_fault *f)
 {
-	struct vm_event e = v->event;
 	struct gregs r = v->regs;
-	struct emul_fault f;
+	enum emul_result res = soft_deliver(v, &r, v->event, f);
 
-	switch (soft_deliver(v, &r, e, &f)) {
-	case EMUL_OK:
-		v->regs = r;
-		v->event.valid = false;
-		hvm->set(v, REG_INT_SHADOW, 0);
-		break;
-	case EMUL_FAULT:
-		raise(v, &f);
-		break;
-	case EMUL_UNKNOWN:
-		return vcpu_crash(v, "interrupt or exception %x cannot be delivered in this state at %lx", (u8)e.vector,
-				  v->regs.rip);
-	default:
-		break;
-	}
-	return atomic_load_relaxed(&v->vm->ending) ? OUT_STOP : OUT_RESUME;
+	if (res != EMUL_OK)
+		return res;
+	v->regs = r;
+	v->event.valid = false;
+	hvm->set(v, REG_INT_SHADOW, 0);
+	return EMUL_OK;
 }
 
 /* After an instruction begun with the flags was. A handler begins without TF, so no single step ends there. */
@@ -559,48 +547,54 @@ static void retire(struct vcpu *v, const struct insn *in, u64 was)
 	insn_end(v, sti || ss, was & RFLAGS_TF && !ss && !in_handler);
 }
 
-enum outcome emulate(struct vcpu *v)
+static enum emul_result execute(struct vcpu *v, struct emul_fault *f)
 {
-	struct emul_fault f = {0};
 	u64 rflags = v->regs.rflags;
 	struct insn in;
 
-	if (v->exit.kind == EXIT_SOFT && v->event.valid)
-		return deliver(v);
-	switch (fetch_and_decode(v, &in, &f)) {
+	switch (fetch_and_decode(v, &in, f)) {
 	case 0:
 		break;
 	case -EAGAIN: /* too long */
-		fault(&f, VEC_GP, 0);
-		return raise(v, &f);
+		return fault(f, VEC_GP, 0);
 	case -EINVAL:
-		f = (struct emul_fault){.vector = VEC_UD};
-		return raise(v, &f);
+		*f = (struct emul_fault){.vector = VEC_UD};
+		return EMUL_FAULT;
 	case -EFAULT:
-		return raise(v, &f);
+		return EMUL_FAULT;
 	case -EIO:
-		return vcpu_crash(v, "page tables of the code at %lx are not in RAM", v->regs.rip);
+		vcpu_crash(v, "page tables of the code at %lx are not in RAM", v->regs.rip);
+		return EMUL_RETRY;
 	case -ENOENT:
-		return vcpu_crash(v, "executes from where no RAM is, at %lx", v->regs.rip);
+		vcpu_crash(v, "executes from where no RAM is, at %lx", v->regs.rip);
+		return EMUL_RETRY;
 	default:
-		return vcpu_crash(v, "an instruction that the emulator does not know at %lx", v->regs.rip);
+		return EMUL_UNKNOWN;
 	}
 	v->exit.one_operand =
 		in.has_mem && !(in.map == 0 && (in.opcode == 0xff || in.opcode == 0x8f)); /* PUSH, CALL, POP */
-	switch (insn_exec(&in, &v->regs, &emu_ops, v, &f)) {
-	case EMUL_OK:
+
+	enum emul_result res = insn_exec(&in, &v->regs, &emu_ops, v, f);
+
+	if (res == EMUL_OK)
 		retire(v, &in, rflags);
-		break;
-	case EMUL_FAULT:
-		raise(v, &f);
-		break;
-	case EMUL_AGAIN:
+	else if (res == EMUL_AGAIN)
 		insn_end(v, false, rflags & RFLAGS_TF);
-		break;
-	case EMUL_RETRY:
-		break;
-	case EMUL_UNKNOWN:
+	return res;
+}
+
+enum outcome emulate(struct vcpu *v)
+{
+	bool event = v->exit.kind == EXIT_SOFT && v->event.valid;
+	struct emul_fault f = {0};
+	enum emul_result res = event ? deliver(v, &f) : execute(v, &f);
+
+	if (res == EMUL_UNKNOWN && event)
+		return vcpu_crash(v, "vector %x cannot be delivered in this state, at %lx", (u8)v->event.vector,
+				  v->regs.rip);
+	if (res == EMUL_UNKNOWN)
 		return vcpu_crash(v, "an instruction that is not emulated at %lx", v->regs.rip);
-	}
+	if (res == EMUL_FAULT)
+		raise(v, &f);
 	return atomic_load_relaxed(&v->vm->ending) ? OUT_STOP : v->halted ? do_hlt(v) : OUT_RESUME;
 }
