@@ -8,7 +8,10 @@
 
 #include "lib/types.h"
 
-/* The address at which the hypervisor reaches host-physical pa: the direct map. pa must be RAM that the map covers. */
+/*
+ * The address at which the hypervisor reaches host-physical pa: the direct map. pa must be RAM that the map covers. The
+ * map is linear: port_virt(0) + pa is the same.
+ */
 void *port_virt(hpa_t pa);
 /* The inverse, for addresses inside the direct map only. */
 hpa_t port_phys(const void *va);

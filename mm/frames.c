@@ -88,15 +88,15 @@ static bool is_free_block(u64 n, unsigned order)
 	return n < mem.n && atomic_load_relaxed(&mem.table[n].state) == FRAME_FREE && mem.table[n].order == order;
 }
 
-/* The first frame of the block that holds frame n: free, or allocated if used. NIL if there is none. */
-static u64 block_of(u64 n, bool used)
+/* The first frame of the block, free or allocated, that holds frame n; NIL if there is none. */
+static u64 block_of(u64 n)
 {
 	for (unsigned order = 0; order <= TOP && n < mem.n; order++) {
 		u64 first = ROUND_DOWN(n, BIT(order));
 		const struct frame *f = &mem.table[first];
 		unsigned state = atomic_load_relaxed(&f->state);
-		bool is = used ? state == FRAME_USED || state == FRAME_TABLE : state == FRAME_FREE;
-		if (is && f->order <= TOP && f->order >= order)
+		if ((state == FRAME_FREE || state == FRAME_USED || state == FRAME_TABLE) && f->order <= TOP &&
+		    f->order >= order)
 			return first;
 	}
 	return NIL;
@@ -215,6 +215,8 @@ void frames_add(mfn_t first, u64 count)
 	ASSERT(end <= mem.n);
 	lock_take(&mem.lock);
 	mem.stats.total += count;
+	for (u64 c = first.n >> CHUNK; c << CHUNK < end; c++)
+		mem.table[c << CHUNK].count = 1; /* there is RAM in these 2 MB */
 	for (u64 n = first.n, order; n < end; n += BIT(order)) {
 		unsigned aligned = n ? MIN(bit_low(n), TOP) : LOW_ORDER; /* only frame 0 could reach past 1 MB */
 		order = MIN(aligned, bit_high(end - n));
@@ -270,8 +272,8 @@ int frames_free(mfn_t mfn, unsigned order, u16 owner)
 
 	lock_take(&mem.lock);
 	if (order <= TOP && IS_ALIGNED(n, BIT(order)))
-		head = block_of(n, true);
-	bool ok = head != NIL && mem.table[head].owner == owner && mem.table[head].order >= order;
+		head = block_of(n);
+	bool ok = head != NIL && owner > OWNER_FREE && mem.table[head].owner == owner && mem.table[head].order >= order;
 	if (ok) {
 		split_allocation(head, n, order);
 		put(n, order);
@@ -284,18 +286,13 @@ int frames_free(mfn_t mfn, unsigned order, u16 owner)
 	return -EINVAL;
 }
 
-/*
- * Reads others' entries without the lock: a stale order only skips frames that were not the owner's at the time. From
- * the first frame of one block to that of the next, so what free blocks have inside is not seen.
- */
 bool frames_free_step(u16 owner, u64 *at)
 {
 	for (unsigned i = 0; i < FREE_LOOK && *at < mem.n; i++) {
-		struct frame f = mem.table[*at];
-		bool used = f.state == FRAME_USED || f.state == FRAME_TABLE;
-		if (used && f.owner == owner && f.order <= TOP)
-			(void)!frames_free(MFN(*at), f.order, owner);
-		*at += f.order <= TOP ? BIT(f.order) : 1;
+		struct frames_block b = frames_block(MFN(*at));
+		if (b.owner == owner)
+			(void)!frames_free(b.first, b.order, owner);
+		*at = b.first.n + BIT(b.order);
 	}
 	return *at < mem.n;
 }
@@ -317,13 +314,16 @@ u64 frames_free_all(u16 owner)
 struct frames_block frames_block(mfn_t mfn)
 {
 	struct frames_block b = {.first = mfn};
+	const struct frame *f = frame_of(MFN(ROUND_DOWN(mfn.n, BIT(CHUNK))));
 
 	lock_take(&mem.lock);
-	u64 used = block_of(mfn.n, true), first = used != NIL ? used : block_of(mfn.n, false);
+	u64 first = block_of(mfn.n);
 	if (first != NIL) {
-		const struct frame *f = &mem.table[first];
+		f = &mem.table[first];
 		bool table = atomic_load_relaxed(&f->state) == FRAME_TABLE;
 		b = (struct frames_block){MFN(first), f->owner, f->order, table};
+	} else if (f && f->state == FRAME_RESERVED && !f->count) {
+		b = (struct frames_block){MFN(ROUND_DOWN(mfn.n, BIT(CHUNK))), .order = CHUNK};
 	}
 	lock_drop(&mem.lock);
 	return b;
@@ -399,11 +399,11 @@ static u64 next_piece(u64 *n)
 			mem.at = mem.chunk << CHUNK;
 			continue;
 		}
-		u64 free = block_of(at, false), used = free == NIL ? block_of(at, true) : free;
-		u64 after = used == NIL ? at + 1 : used + BIT(mem.table[used].order);
-		mem.at = MIN(end, free == NIL ? after : MIN(after, at + SCRUB));
+		u64 block = block_of(at), after = block == NIL ? at + 1 : block + BIT(mem.table[block].order);
+		bool free = block != NIL && mem.table[block].state == FRAME_FREE;
+		mem.at = MIN(end, free ? MIN(after, at + SCRUB) : after);
 		*n = mem.at - at;
-		if (free != NIL)
+		if (free)
 			return at;
 	}
 	return NIL;

@@ -36,7 +36,7 @@ struct frame {
 	u16 owner;
 	u8 state; /* enum frame_state */
 	u8 order;
-	u32 count; /* a table's live entries; a used frame's is its owner's */
+	u32 count; /* a table's live entries; a used frame's is its owner's; else frames.c's */
 };
 _Static_assert(sizeof(struct frame) == 16, "the frame table's budget is 16 bytes a frame");
 
@@ -70,7 +70,7 @@ struct frame *frame_of(mfn_t mfn);
  * missing, but none is seen while it changes. */
 void frames_for_each(u16 owner, void (*fn)(void *ctx, mfn_t mfn, const struct frame *f), void *ctx);
 
-/* The block that holds mfn: free, allocated, or no RAM (one frame, OWNER_NONE; also beyond the table). */
+/* The block that holds mfn: free, allocated, or no RAM (OWNER_NONE; a frame or 2 MB, also beyond the table). */
 struct frames_block {
 	mfn_t first;
 	u16 owner;

@@ -112,18 +112,24 @@ static void retire(struct pt *pt, struct pt_debt *debt, u64 raw, unsigned level)
 		pt->leaves[level - 1]--;
 		return;
 	}
-	for (const u64 *child = table_of(raw), *end = child + 512; child < end; child++)
-		retire(pt, debt, atomic_load_relaxed(child), level - 1);
+	for (const u64 *child = table_of(raw), *end = child + 512; child < end; child++) {
+		u64 below = atomic_load_relaxed(child);
+		if (pt_is_table(pt->fmt, below, level - 1))
+			retire(pt, debt, below, level - 1);
+		else
+			pt->leaves[level - 2] -= (below & pt->fmt->present) != 0;
+	}
 	pt->tables--;
 	list_push(&debt->frames, hpa_to_mfn(raw & PT_ADDR), 0);
 }
 
-/* What child i of a leaf says when the leaf at level + 1 is split. */
-static u64 child_of(const struct pt_format *fmt, u64 raw, unsigned level, unsigned i)
+/* What the first child of a leaf says when the leaf at level + 1 is split, and what each next one adds to that. */
+static u64 first_child(const struct pt_format *fmt, u64 raw, unsigned level, u64 *step)
 {
-	if (!(raw & fmt->present))
-		return raw;
-	return (level == 1 ? raw & ~PT_LARGE : raw) + i * pt_span(level);
+	bool present = raw & fmt->present;
+
+	*step = present ? pt_span(level) : 0;
+	return present && level == 1 ? raw & ~PT_LARGE : raw;
 }
 
 static mfn_t new_table(struct pt *pt, u64 va, unsigned level)
@@ -145,8 +151,9 @@ static u64 *split(struct change *c, u64 *slot, unsigned level, u64 va)
 	u64 *table = port_virt(mfn_to_hpa(mfn)), old = atomic_load(slot);
 
 	do {
-		for (unsigned i = 0; i < 512; i++)
-			atomic_store_relaxed(&table[i], child_of(pt->fmt, old, level - 1, i));
+		u64 step, child = first_child(pt->fmt, old, level - 1, &step);
+		for (u64 *entry = table; entry < table + 512; entry++, child += step)
+			atomic_store_relaxed(entry, child);
 	} while (!atomic_cas(slot, &old, mfn_to_hpa(mfn) | pt->fmt->table));
 
 	frame_of(mfn)->count = old ? 512 : 0;
@@ -325,11 +332,12 @@ static bool agree(const struct pt *pt, const u64 *table, unsigned level, u64 va,
 	if (level > 2 || pt_is_table(fmt, first, level) ||
 	    (present && !may_be_leaf(pt, va, first & PT_ADDR, level + 1)))
 		return false;
-	u64 ignored = present ? hw : 0, seen = 0;
+	u64 ignored = present ? hw : 0, seen = 0, step;
 	first = present ? first | PT_LARGE : first;
-	for (unsigned i = 0; i < 512; i++) {
-		u64 raw = atomic_load(&table[i]);
-		if ((raw ^ child_of(fmt, first, level, i)) & ~ignored)
+	u64 child = first_child(fmt, first, level, &step);
+	for (const u64 *entry = table; entry < table + 512; entry++, child += step) {
+		u64 raw = atomic_load(entry);
+		if ((raw ^ child) & ~ignored)
 			return false;
 		seen |= raw & ignored;
 	}
@@ -381,12 +389,17 @@ void pt_merge(struct pt *pt, u64 va, struct pt_debt *debt)
 }
 
 /* Where the entry is that covers va, its level, and what it says: loaded once, for the next load may find a table. */
-static u64 *find(const struct pt *pt, u64 va, unsigned *level, u64 *raw)
+static inline u64 *find(const struct pt *pt, u64 va, unsigned *level, u64 *raw)
 {
-	u64 *slot = (u64 *)port_virt(mfn_to_hpa(pt->root)) + pt_index(va, pt->levels);
+	char *base = port_virt(0); /* the port is linear */
+	u64 present = pt->fmt->present, *slot = (u64 *)(base + mfn_to_hpa(pt->root)) + pt_index(va, pt->levels);
+	unsigned shift = PAGE_SHIFT + pt_order(pt->levels);
 
-	for (*level = pt->levels; *raw = atomic_load(slot), pt_is_table(pt->fmt, *raw, *level); --*level)
-		slot = table_of(*raw) + pt_index(va, *level - 1);
+	while (*raw = atomic_load(slot), shift > PAGE_SHIFT && (*raw & present) && !(*raw & PT_LARGE)) {
+		shift -= 9;
+		slot = (u64 *)(base + (*raw & PT_ADDR)) + (va >> shift & 511);
+	}
+	*level = (shift - PAGE_SHIFT) / 9 + 1;
 	return slot;
 }
 

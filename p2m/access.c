@@ -8,30 +8,19 @@
 #include "p2m/internal.h"
 
 #define READABLE (P2M_OWNED | P2M_MASK(P2M_SHARED))
-#define WRITABLE P2M_MASK(P2M_TYPES) /* RAM, and its entry allows writes and says that it is dirty */
+#define WRITABLE P2M_MASK(P2M_RAM)
 #define LOADABLE (WRITABLE | P2M_MASK(P2M_RO))
+
+/* Whether the page may be accessed as one of these types. A write is as a CPU's: RAM must be writable, and dirty. */
+static bool is_allowed(struct p2m_entry e, u32 types)
+{
+	bool clean = e.type == P2M_RAM && types != READABLE && (~e.flags & (PT_W | PT_D));
+
+	return (P2M_MASK(e.type) & types) && !clean;
+}
 
 /* What to do with a piece of guest memory that lies in one page. */
 typedef void (*page_fn)(void *at, void *arg, size_t len);
-
-/*
- * The page of gfn, from this pCPU's cache if a flush has not made that void. Inside a walk: a flush that begins now
- * waits for its end. What has no frame is not kept: it can get one without a flush.
- */
-static struct p2m_cache *look_up(struct p2m *p, gfn_t gfn)
-{
-	struct p2m_cache *c = &p->cache[port_cpu()][gfn.n % P2M_CACHED];
-	u64 gen = atomic_load(&p->gen);
-
-	if (c->gen == gen && c->gfn.n == gfn.n)
-		return c;
-	struct p2m_entry e = p2m_entry_at(p, gfn);
-	bool dirty = (e.flags & (PT_W | PT_D)) == (PT_W | PT_D);
-	bool backed = P2M_MASK(e.type) & P2M_BACKED;
-	u32 types = P2M_MASK(e.type) | (e.type == P2M_RAM && dirty ? WRITABLE : 0);
-	*c = (struct p2m_cache){backed ? gen : 0, gfn, e.mfn, types};
-	return c;
-}
 
 /* Something keeps the page from being accessed as these types are: removes that, if it is not for good. */
 static int prepare(struct p2m *p, gfn_t gfn, u32 types)
@@ -41,7 +30,7 @@ static int prepare(struct p2m *p, gfn_t gfn, u32 types)
 		return p2m_touch(p, gfn);
 	case P2M_RAM:
 	case P2M_TRACKED:
-		return types & WRITABLE ? p2m_make_writable(p, gfn) : 0;
+		return types != READABLE ? p2m_make_writable(p, gfn) : 0; /* 0: somebody else has populated it */
 	default:
 		return -EFAULT;
 	}
@@ -52,10 +41,10 @@ static int with_page(struct p2m *p, gpa_t gpa, size_t len, u32 types, page_fn fn
 {
 	for (;;) {
 		struct p2m_walk w = p2m_walk_begin(p);
-		struct p2m_cache *c = look_up(p, gpa_to_gfn(gpa));
-		bool allowed = c->types & types;
+		struct p2m_cache *c = p2m_look_up(p, gpa_to_gfn(gpa));
+		bool allowed = is_allowed(c->e, types);
 		if (allowed && fn)
-			fn(port_virt(mfn_to_hpa(c->mfn) + (gpa & ~PAGE_MASK)), arg, len);
+			fn(port_virt(mfn_to_hpa(c->e.mfn) + (gpa & ~PAGE_MASK)), arg, len);
 		if (!allowed)
 			c->gen = 0;
 		p2m_walk_end(p, w);

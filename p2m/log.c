@@ -142,6 +142,7 @@ int p2m_make_writable(struct p2m *p, gfn_t gfn)
 		pt_flags(&p->pt, gfn_to_gpa(gfn), PT_W | PT_D, 0, &debt);
 	}
 	lock_drop(&p->lock);
+	p2m_cache_of(p, gfn)->gen = 0; /* allowing more needs no flush, but whoever asks again wants to see it */
 	pt_settle(&p->pt, &debt);
 	return err;
 }

@@ -62,11 +62,32 @@ struct p2m_entry p2m_entry_at(const struct p2m *p, gfn_t gfn)
 	return (struct p2m_entry){pt_present(e) ? hpa_to_mfn(e.pa) : MFN_NONE, e.order, e.type, e.flags};
 }
 
+/*
+ * In a walk: a flush that begins now waits for its end. What has no frame is not kept, for it can get one without a
+ * flush.
+ */
+struct p2m_cache *p2m_look_up(const struct p2m *p, gfn_t gfn)
+{
+	struct p2m_cache *c = p2m_cache_of(p, gfn);
+	u64 gen = atomic_load(&p->gen);
+
+	if (c->gfn.n != gfn.n || c->gen != gen) {
+		c->e = p2m_entry_at(p, gfn);
+		c->gfn = gfn;
+		c->gen = P2M_MASK(c->e.type) & P2M_BACKED ? gen : 0;
+	}
+	return c;
+}
+
+/* The answer may be old by the time it is used, so it needs no walk if it is remembered. */
 struct p2m_entry p2m_get(const struct p2m *p, gfn_t gfn)
 {
-	struct p2m_walk w = p2m_walk_begin(p);
-	struct p2m_entry e = p2m_entry_at(p, gfn);
+	const struct p2m_cache *c = p2m_cache_of(p, gfn);
 
+	if (c->gfn.n == gfn.n && c->gen == atomic_load(&p->gen))
+		return c->e;
+	struct p2m_walk w = p2m_walk_begin(p);
+	struct p2m_entry e = p2m_look_up(p, gfn)->e;
 	p2m_walk_end(p, w);
 	return e;
 }

@@ -39,7 +39,7 @@ struct p2m_entry {
 	mfn_t mfn; /* of this gfn, MFN_NONE if it has none */
 	u8 order;  /* of the entry that covers it */
 	u8 type;   /* enum p2m_type */
-	u8 flags;  /* PT_R, PT_W, PT_X, PT_A, PT_D as they are now: RAM may lack W for a while, see p2m_fault */
+	u8 flags;  /* PT_R, PT_W, PT_X, PT_A, PT_D: RAM may lack W for a while, see p2m_fault */
 };
 
 enum { P2M_READ = 1, P2M_WRITE = 2, P2M_EXEC = 4 }; /* access bits */
@@ -68,13 +68,12 @@ enum p2m_reason { P2M_OVERLAY, P2M_BALLOON, P2M_PERMISSION, P2M_DIRTY, P2M_TRACK
  */
 enum p2m_log { P2M_LOG_OFF, P2M_LOG_KEEP, P2M_LOG_LAZY, P2M_LOG_EAGER };
 
-/* What a pCPU looked up lately. Each is its pCPU's own, and used with interrupts off only. */
+/* What a pCPU looked up lately, as a TLB remembers it. Each is its pCPU's own, not for interrupt handlers. */
 #define P2M_CACHED 4
 struct p2m_cache {
-	u64 gen; /* the p2m's when the lookup began; another one, or 0: nothing is cached */
+	u64 gen; /* the p2m's when the lookup began; another one, or 0: void */
 	gfn_t gfn;
-	mfn_t mfn;
-	u32 types; /* the mask of its type; also P2M_MASK(P2M_TYPES) if it may be written and is marked dirty */
+	struct p2m_entry e; /* has a frame; flags that were set since may be missing */
 };
 
 /* A 2 MB page in the making, see work.c. */
@@ -150,7 +149,7 @@ int p2m_populate_on_demand(struct p2m *p, gfn_t first);
 int p2m_set(struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order, enum p2m_type type);
 /* Removes a range and frees the guest's own frames in it, after the flush. */
 int p2m_remove(struct p2m *p, gfn_t gfn, unsigned order);
-/* Without a lock. */
+/* Without a lock; from this pCPU's cache if no flush has made that void. */
 struct p2m_entry p2m_get(const struct p2m *p, gfn_t gfn);
 /*
  * Gives the guest's own frames at [gfn, gfn + 2^order), which one entry covers, another type of its own: P2M_RAM,

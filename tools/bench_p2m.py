@@ -22,6 +22,9 @@ OPERATIONS = {
     "get-4k": ("p2m_get, 4 KB page", 60),
     "get-2m": ("p2m_get, 2 MB page", 60),
     "get-1g": ("p2m_get, 1 GB page", 60),
+    "walk-4k": ("the same, not in the pCPU's cache", None),
+    "walk-2m": ("the same, not in the pCPU's cache", None),
+    "walk-1g": ("the same, not in the pCPU's cache", None),
     "map-1g-by-1g": ("map 1 GB, as one page", None),
     "map-1g-by-2m": ("map 1 GB, in 2 MB pages", None),
     "map-1g-by-4k": ("map 1 GB, in 4 KB pages", None),
@@ -34,6 +37,7 @@ OPERATIONS = {
     "teardown-1g-of-1g": ("teardown of 1 GB: one page", 20000),
     "teardown-1g-of-2m": ("teardown of 1 GB: 2 MB pages", 20000),
     "teardown-1g-of-4k": ("teardown of 1 GB: 4 KB pages", None),
+    "teardown-1g-scattered": ("teardown of 1 GB: 512 blocks", None),
     "tables-1g-of-1g": ("table frames for 1 GB: one page", 4),
     "tables-1g-of-2m": ("table frames for 1 GB: 2 MB pages", 5),
 }

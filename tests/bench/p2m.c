@@ -67,24 +67,34 @@ static void map(const struct pt_format *fmt, unsigned order)
 	mfn_t mfn = take(ORDER_1G);
 	snprintf(what, sizeof(what), "map-1g-by-%s", orders[order / 9]);
 	MEASURE(what, must(p2m_set(&p2m, GFN(BASE), mfn, ORDER_1G, P2M_RAM)));
+	snprintf(what, sizeof(what), "walk-%s", orders[order / 9]);
+	MEASURE(what, (void)p2m_get(&p2m, GFN(BASE + 12345)));
 	snprintf(what, sizeof(what), "get-%s", orders[order / 9]);
 	MEASURE(what, (void)p2m_get(&p2m, GFN(BASE + 12345)));
 	p2m_free(&p2m);
 }
 
-/* A guest that got its gigabyte in blocks of that size, and its end. */
+/* A guest that gets its gigabyte at its start, in pages of that size, and its end. */
 static void life(const struct pt_format *fmt, unsigned order)
 {
 	char what[32];
 
 	begin(fmt, order);
-	for (u64 gfn = BASE; gfn < 2 * BASE; gfn += BIT(order))
-		must(p2m_set(&p2m, GFN(gfn), take(order), order, P2M_RAM));
+	must(p2m_populate(&p2m, GFN(BASE)));
 	printf("p2m-%s:tables-1g-of-%s %lu\n", fmt->name, orders[order / 9], p2m.pt.tables);
 	if (order == ORDER_2M)
 		MEASURE("audit-1g", must(p2m_audit(&p2m) != 0));
 	snprintf(what, sizeof(what), "teardown-1g-of-%s", orders[order / 9]);
 	MEASURE(what, p2m_free(&p2m));
+}
+
+/* The same for one whose 2 MB pages were allocated one by one. */
+static void scattered(const struct pt_format *fmt)
+{
+	begin(fmt, ORDER_2M);
+	for (u64 gfn = BASE; gfn < 2 * BASE; gfn += BIT(ORDER_2M))
+		must(p2m_set(&p2m, GFN(gfn), take(ORDER_2M), ORDER_2M, P2M_RAM));
+	MEASURE("teardown-1g-scattered", p2m_free(&p2m));
 }
 
 static void split_and_merge(const struct pt_format *fmt)
@@ -131,6 +141,7 @@ int main(void)
 			map(formats[i], order);
 			life(formats[i], order);
 		}
+		scattered(formats[i]);
 		split_and_merge(formats[i]);
 		collapse(formats[i]);
 	}

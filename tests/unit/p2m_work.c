@@ -28,7 +28,7 @@ static struct p2m p2m;
 static u64 now;
 
 static gpa_t gpa(u64 gfn) { return gfn_to_gpa(GFN(gfn)); }
-static struct p2m_entry entry(u64 gfn) { return p2m_get(&p2m, GFN(gfn)); }
+static struct p2m_entry entry(u64 gfn) { return p2m_entry_at(&p2m, GFN(gfn)); }
 static void assert_clean(void) { assert_int_equal(p2m_audit(&p2m), 0); }
 
 static u64 free_frames(void)
