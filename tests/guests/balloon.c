@@ -213,7 +213,9 @@ static void fragment(void)
 	show();
 	u64 out = every_second(BALLOON), least = permille();
 	show();
-	u64 back = every_second(RECLAIM), wrong = stamps(true), at = free_2m();
+	u64 back = every_second(RECLAIM), at = free_2m();
+	show();
+	u64 wrong = stamps(true);
 	for (; permille() < 990 && rdtsc() < until; n++)
 		*(volatile u64 *)(at + n % 512 * PAGE + 16) = STAMP(n); /* now and then where a page is being moved */
 	show();
