@@ -27,8 +27,8 @@ unsigned guests_start(const struct config *config, guest_file_fn file, u32 tsc_k
 /* Housekeeping of the boot pCPU: tells the end of guests that have ended and begins to take them down. */
 void guests_poll(void);
 /*
- * A bounded step of work in the background: guests' memory is made large again, that of ended ones freed and zeroed, any
- * free memory zeroed if the pCPU is idle. Any pCPU. Returns when it wants to be called again, as hvm_work.
+ * A bounded step of work in the background: guests' memory is made large again, that of ended ones freed and zeroed,
+ * any free memory zeroed if the pCPU is idle. Any pCPU. Returns when it wants to be called again, as hvm_work.
  */
 u64 guests_work(bool idle);
 /* No guest is running or will be restarted. */

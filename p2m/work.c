@@ -73,6 +73,7 @@ static void begin(struct p2m *p, gfn_t first)
 
 	if (frames_alloc(ORDER_2M, p->owner, 0, &to)) {
 		p->work.failed = true;
+		p->work.at = GFN(p2m_limit(p)); /* nor for any other */
 		return;
 	}
 	lock_take(&p->lock);
