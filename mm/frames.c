@@ -400,7 +400,7 @@ static u64 next_piece(u64 *n)
 			continue;
 		}
 		u64 block = block_of(at), after = block == NIL ? at + 1 : block + BIT(mem.table[block].order);
-		bool free = block != NIL && mem.table[block].state == FRAME_FREE;
+		bool free = block != NIL && mem.table[block].owner == OWNER_FREE;
 		mem.at = MIN(end, free ? MIN(after, at + SCRUB) : after);
 		*n = mem.at - at;
 		if (free)

@@ -494,6 +494,7 @@ static void run_worker(void)
 
 	for (u64 now = 0; !atomic_load(&self->g->over); now += 100000000) {
 		p2m_work(p, now);
+		frames_scrub();
 		port_relax();
 	}
 }
