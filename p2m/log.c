@@ -11,15 +11,17 @@
 #include "lib/errno.h"
 #include "p2m/internal.h"
 
-/* What a clean page of this order lacks. */
-static unsigned clean_mask(const struct p2m *p, unsigned order)
+/* What a page lacks when it is clean. */
+static unsigned clean_mask(const struct p2m *p, struct p2m_entry e)
 {
-	bool protect = !p->pt.ad || (order && p->log != P2M_LOG_KEEP);
+	bool protect = e.type == P2M_RAM && (!p->pt.ad || (e.order && p->log != P2M_LOG_KEEP));
 
 	return protect ? PT_D | PT_W : PT_D;
 }
 
-static bool is_dirty(struct p2m_entry e) { return e.type == P2M_RAM && (e.flags & PT_D); }
+/* RAM that was written and then became read-only or tracked is dirty still. */
+static bool is_logged(struct p2m_entry e) { return P2M_MASK(e.type) & P2M_OWNED; }
+static bool is_dirty(struct p2m_entry e) { return is_logged(e) && (e.flags & PT_D); }
 
 /* Cleans all RAM, or makes it as if no log had been. Needs the lock. */
 static void for_all_ram(struct p2m *p, bool clean, struct pt_debt *debt)
@@ -28,8 +30,8 @@ static void for_all_ram(struct p2m *p, bool clean, struct pt_debt *debt)
 
 	for (gfn_t gfn = GFN(0); gfn.n < p2m_limit(p); gfn.n += p2m_rest(e, gfn)) {
 		e = p2m_entry_at(p, gfn);
-		if (e.type == P2M_RAM && clean)
-			pt_flags(&p->pt, gfn_to_gpa(gfn), 0, clean_mask(p, e.order), debt);
+		if (is_logged(e) && clean)
+			pt_flags(&p->pt, gfn_to_gpa(gfn), 0, clean_mask(p, e), debt);
 		else if (e.type == P2M_RAM)
 			pt_flags(&p->pt, gfn_to_gpa(gfn), PT_W | PT_D, 0, debt);
 	}
@@ -116,7 +118,7 @@ int p2m_log_harvest(struct p2m *p, gfn_t first, u64 frames, u64 *bitmap)
 			for (u64 i = gfn.n - first.n; i < gfn.n - first.n + n; i++)
 				bitmap[i / 64] |= BIT(i % 64);
 			if (n == BIT(e.order))
-				pt_flags(&p->pt, gfn_to_gpa(gfn), 0, clean_mask(p, e.order), &debt);
+				pt_flags(&p->pt, gfn_to_gpa(gfn), 0, clean_mask(p, e), &debt);
 		}
 		gfn.n += n;
 	}
