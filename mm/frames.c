@@ -216,7 +216,8 @@ void frames_add(mfn_t first, u64 count)
 	lock_take(&mem.lock);
 	mem.stats.total += count;
 	for (u64 c = first.n >> CHUNK; c << CHUNK < end; c++)
-		mem.table[c << CHUNK].count = 1; /* there is RAM in these 2 MB */
+		if (mem.table[c << CHUNK].state == FRAME_RESERVED)
+			mem.table[c << CHUNK].count = 1; /* there is RAM in these 2 MB */
 	for (u64 n = first.n, order; n < end; n += BIT(order)) {
 		unsigned aligned = n ? MIN(bit_low(n), TOP) : LOW_ORDER; /* only frame 0 could reach past 1 MB */
 		order = MIN(aligned, bit_high(end - n));
@@ -295,18 +296,6 @@ bool frames_free_step(u16 owner, u64 *at)
 		*at = b.first.n + BIT(b.order);
 	}
 	return *at < mem.n;
-}
-
-u64 frames_free_all(u16 owner)
-{
-	struct frames_stats before, after;
-	u64 at = 0;
-
-	frames_stats(&before);
-	while (frames_free_step(owner, &at))
-		continue;
-	frames_stats(&after);
-	return after.free - before.free;
 }
 
 /* Questions. */

@@ -84,10 +84,9 @@ bool frames_are(mfn_t mfn, u64 n, u16 owner);
 /* M2P: frames [mfn, mfn + n) are at [gfn, gfn + n), or with FRAME_NO_GFN nowhere. Needs their owner's lock. */
 void frames_set_gfn(mfn_t mfn, u64 n, gfn_t gfn);
 /*
- * Frees all that a guest owns, tables included. Nobody may use any of it any more, TLBs included. Returns how many. The
- * step looks at a bounded part of memory, from *at (0 at first) on, and returns whether there is more.
+ * Frees what a guest owns, tables included, in a bounded part of memory, from *at (0 at first) on. Whether there is
+ * more. Nobody may use any of it any more, TLBs included.
  */
-u64 frames_free_all(u16 owner);
 bool frames_free_step(u16 owner, u64 *at);
 
 /* For idle pCPUs: zeroes up to 64 KB of free memory, so that who allocates need not. Whether there is more to do. */

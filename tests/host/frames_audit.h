@@ -9,6 +9,19 @@
 
 #define LOW_FRAMES (MB / PAGE_SIZE)
 
+/* Frees all that an owner has. Returns how many frames. */
+static inline u64 frames_free_all(u16 owner)
+{
+	struct frames_stats before, after;
+	u64 at = 0;
+
+	frames_stats(&before);
+	while (frames_free_step(owner, &at))
+		continue;
+	frames_stats(&after);
+	return after.free - before.free;
+}
+
 struct frames_audit {
 	u64 errors, free;
 	u64 blocks[2][FRAME_ORDERS], lists[2][FRAME_ORDERS]; /* below 1 MB, and above */
