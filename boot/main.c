@@ -208,7 +208,7 @@ static void add_write_back(hpa_t start, hpa_t end)
 		mtrr_read(&mtrrs);
 	for (hpa_t at = start, next; at < end; at = next) {
 		next = mtrr_end(&mtrrs, at, end);
-		if (mtrr_type(&mtrrs, at) == MTRR_WB)
+		if (mtrr_is_wb(&mtrrs, at))
 			frames_add(hpa_to_mfn(at), (next - at) / PAGE_SIZE);
 		else
 			left_out += next - at;

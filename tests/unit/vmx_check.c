@@ -131,12 +131,12 @@ static void rules_of_long_mode(void **state)
 		{F_CR0, CR0_NE | CR0_PG, "CR0.PG without CR0.PE"},
 		{F_CR0, CR0_NE | CR0_PE, "long mode without CR0.PG"},
 		{F_CR4, CR4_PAE, "CR4 20 lacks bits 2000"},
-		{F_CR4, CR4_VMXE | CR4_PAE | BIT(22), "CR4 402020 has bits 400000"},
+		{F_CR4, CR4_VMXE | CR4_PAE | BIT(22), "CR4 402020 lacks bits 0, or has bits 400000"},
 		{F_CR4, CR4_VMXE, "long mode without CR0.PG and CR4.PAE"},
-		{F_CR3, BIT(40), "CR3 10000000000 is beyond 40 address bits"},
-		{F_DR7, BIT(32) | 0x400, "DR7"},
-		{F_SYSENTER_IP, BIT(47), "SYSENTER"},
-		{F_EFER, EFER_LME | EFER_LMA | BIT(1), "EFER 502 has reserved bits"},
+		{F_CR3, BIT(40), "guest CR3 10000000000 has reserved bits"},
+		{F_DR7, BIT(32) | 0x400, "guest DR7 100000400 has reserved bits"},
+		{F_SYSENTER_IP, BIT(47), "guest SYSENTER_EIP 800000000000 is not canonical"},
+		{F_EFER, EFER_LME | EFER_LMA | BIT(1), "guest EFER 502 has reserved bits"},
 		{F_EFER, EFER_LME, "EFER 100 does not agree"},
 		{F_EFER, EFER_LMA, "EFER 400 does not agree"},
 		{F_ENTRY, 0, "EFER d01 does not agree"},
@@ -157,18 +157,17 @@ static void rules_of_long_mode(void **state)
 		{F_AR + SEG_TR, AR_UNUSABLE, "TR is unusable"},
 		{F_AR + SEG_TR, 0x89, "TR.type 9 is not a busy TSS"},
 		{F_AR + SEG_TR, 0x83, "TR.type 3 is not a busy TSS"},
-		{F_SEL + SEG_TR, 4, "TR.selector 4 is in a local table"},
+		{F_SEL + SEG_TR, 4, "guest TR.selector 4 has reserved bits"},
 		{F_AR + SEG_LDTR, 0x83, "LDTR.type 3 is not an LDT"},
-		{F_BASE + SEG_LDTR, BIT(63), "LDTR.base"},
 		{F_BASE + SEG_GDTR, BIT(50), "GDTR.base"},
-		{F_LIMIT + SEG_IDTR, 0x10000, "IDTR.limit 10000 above ffff"},
+		{F_LIMIT + SEG_IDTR, 0x10000, "guest IDTR.limit 10000 has reserved bits"},
 		{F_RIP, BIT(47), "RIP 800000000000"},
-		{F_RFLAGS, 0, "RFLAGS 0 has reserved bits"},
-		{F_RFLAGS, BIT(15) | RFLAGS_FIXED, "RFLAGS 8002 has reserved bits"},
-		{F_SHADOW, 0x10, "interruptibility 10"},
+		{F_RFLAGS, 0, "guest RFLAGS 0 lacks bit 1"},
+		{F_RFLAGS, BIT(15) | RFLAGS_FIXED, "guest RFLAGS 8002 has reserved bits"},
+		{F_SHADOW, 0x10, "guest interruptibility 10 has reserved bits"},
 		{F_SHADOW, BLOCK_STI, "STI without RFLAGS.IF"},
 		{F_EVENT, EVENT_VALID | 0x20, "an interrupt that the guest does not take now"},
-		{F_PENDING, BIT(13), "pending debug exceptions 2000"},
+		{F_PENDING, BIT(13), "guest pending debug exceptions 2000 has reserved bits"},
 	};
 
 	each_breaks(long_mode, r, ARRAY_SIZE(r));
@@ -190,9 +189,9 @@ static void rules_of_real_mode(void **state)
 static void rules_of_vm86(void **state)
 {
 	static const struct rule r[] = {
-		{F_BASE + SEG_FS, 0x12340, "FS.base 12340 is not the selector 2000 * 16"},
-		{F_LIMIT + SEG_DS, 0xfffff, "DS.limit fffff is not ffff"},
-		{F_AR + SEG_SS, 0x93, "attributes 93 are not f3"},
+		{F_BASE + SEG_FS, 0x12340, "FS.base 12340 is not 2000 * 16"},
+		{F_LIMIT + SEG_DS, 0xfffff, "limit fffff"},
+		{F_AR + SEG_SS, 0x93, "attributes 93"},
 	};
 
 	each_breaks(vm86, r, ARRAY_SIZE(r));
@@ -255,7 +254,7 @@ static void pae(void **state)
 	passes();
 	f[F_PDPTE2] = 0x2003;
 	assert_false(vmx_check(&c, f, why, sizeof(why)));
-	assert_non_null(strstr(why, "PDPTE2 2003"));
+	assert_non_null(strstr(why, "guest PDPTE2 2003 has reserved bits"));
 }
 
 static void words(void **state)
@@ -271,8 +270,8 @@ static void words(void **state)
 	vmx_field_name(F_EPTP, name, sizeof(name));
 	assert_string_equal(name, "EPT pointer");
 	assert_string_equal(vmx_error_text(7), "entry with invalid control fields");
-	assert_string_equal(vmx_error_text(14), "no such error");
-	assert_string_equal(vmx_error_text(~0ul), "no such error");
+	assert_string_equal(vmx_error_text(14), "an error that is not ours");
+	assert_string_equal(vmx_error_text(~0ul), "an error that is not ours");
 	assert_non_null(strstr(vmx_failure_text(BIT(31) | 33, 3), "NMI"));
 	assert_non_null(strstr(vmx_failure_text(BIT(31) | 34, 1), "MSR"));
 }

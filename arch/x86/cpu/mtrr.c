@@ -11,7 +11,7 @@ void mtrr_read(struct mtrrs *m)
 	u64 cap = rdmsr(MSR_MTRR_CAP);
 
 	m->def = rdmsr(MSR_MTRR_DEF);
-	m->pairs = MIN((u32)cap & CAP_PAIRS, (u32)MTRR_VARIABLE_MAX);
+	m->pairs = MIN((u32)cap & CAP_PAIRS, (u32)MTRR_PAIRS_MAX);
 	for (u32 i = 0; i < m->pairs; i++) {
 		m->pair[i][0] = rdmsr(MSR_MTRR_PAIRS + 2 * i);
 		m->pair[i][1] = rdmsr(MSR_MTRR_PAIRS + 2 * i + 1);

@@ -9,16 +9,15 @@
 #include "lib/bits.h"
 #include "lib/types.h"
 
-enum { MTRR_UC = 0, MTRR_WT = 4, MTRR_WB = 6 };
-enum { MTRR_FIXED_ON = BIT(10), MTRR_ON = BIT(11) };
-#define MTRR_VARIABLE_MAX 32
-#define MTRR_PAIR_VALID   BIT(11)
+enum { MTRR_WB = 6, MTRR_FIXED_ON = BIT(10), MTRR_ON = BIT(11) };
+#define MTRR_PAIRS_MAX  32
+#define MTRR_PAIR_VALID BIT(11)
 
 struct mtrrs {
 	u64 def;       /* MTRRdefType */
 	u64 fixed[11]; /* 8 of 64 KB; 16 of 16 KB; 64 of 4 KB: the first megabyte */
 	unsigned pairs;
-	u64 pair[MTRR_VARIABLE_MAX][2]; /* base, mask */
+	u64 pair[MTRR_PAIRS_MAX][2]; /* base, mask */
 };
 
 static inline u8 mtrr_fixed_type(const struct mtrrs *m, hpa_t pa)
@@ -28,55 +27,49 @@ static inline u8 mtrr_fixed_type(const struct mtrrs *m, hpa_t pa)
 	return (u8)(m->fixed[i / 8] >> 8 * (i % 8));
 }
 
-/* The type at pa. Switched off means that nobody has said anything: then it is taken for write-back. */
-static inline u8 mtrr_type(const struct mtrrs *m, hpa_t pa)
+/* Whether pa is write-back. Switched off means that nobody has said anything: then it is taken for that. */
+static inline bool mtrr_is_wb(const struct mtrrs *m, hpa_t pa)
 {
-	u8 type = 0xff;
+	bool found = false;
 
 	if (!(m->def & MTRR_ON))
-		return MTRR_WB;
+		return true;
 	if (pa < 1 * MB && (m->def & MTRR_FIXED_ON))
-		return mtrr_fixed_type(m, pa);
+		return mtrr_fixed_type(m, pa) == MTRR_WB;
 	for (unsigned i = 0; i < m->pairs; i++) {
 		u64 base = m->pair[i][0], mask = m->pair[i][1];
-		u8 this = (u8)base;
 
 		if (!(mask & MTRR_PAIR_VALID) || ((pa ^ base) & mask & PAGE_MASK))
 			continue;
-		if (type == 0xff || type == this)
-			type = this;
-		else /* overlaps: UC wins over all, WT over WB; anything else is undefined */
-			type = (type == MTRR_WT && this == MTRR_WB) || (type == MTRR_WB && this == MTRR_WT) ? MTRR_WT
-													    : MTRR_UC;
+		if ((u8)base != MTRR_WB) /* where they overlap, write-back is the weakest */
+			return false;
+		found = true;
 	}
-	return type == 0xff ? (u8)m->def : type;
+	return found || (u8)m->def == MTRR_WB;
 }
 
-/* Up to here no register changes the type. */
-static inline hpa_t mtrr_step(const struct mtrrs *m, hpa_t pa)
+/* Where the answer may change next: at limit, which is above pa, or before. */
+static inline hpa_t mtrr_step(const struct mtrrs *m, hpa_t pa, hpa_t limit)
 {
-	hpa_t end = pa < 1 * MB ? ROUND_DOWN(pa, PAGE_SIZE) + PAGE_SIZE : ~0ul;
+	hpa_t end = pa < 1 * MB ? ROUND_DOWN(pa, PAGE_SIZE) + PAGE_SIZE : limit;
 
 	for (unsigned i = 0; i < m->pairs; i++) {
-		u64 mask = m->pair[i][1];
+		u64 mask = m->pair[i][1] & PAGE_MASK;
 
-		if ((mask & MTRR_PAIR_VALID) && (mask & PAGE_MASK)) {
-			u64 step = BIT(bit_low(mask & PAGE_MASK));
-
-			end = MIN(end, ROUND_DOWN(pa, step) + step);
-		}
+		if ((m->pair[i][1] & MTRR_PAIR_VALID) && mask)
+			end = MIN(end, ROUND_DOWN(pa, BIT(bit_low(mask))) + BIT(bit_low(mask)));
 	}
-	return end;
+	return MIN(end, limit);
 }
 
-/* All that follows pa and has its type ends here, or at limit, which is above pa. */
+/* Where the answer does change, or limit. */
 static inline hpa_t mtrr_end(const struct mtrrs *m, hpa_t pa, hpa_t limit)
 {
-	u8 type = mtrr_type(m, pa);
+	bool wb = mtrr_is_wb(m, pa);
 
 	do
-		pa = MIN(mtrr_step(m, pa), limit);
-	while (pa < limit && mtrr_type(m, pa) == type);
+		pa = mtrr_step(m, pa, limit);
+	while (pa < limit && mtrr_is_wb(m, pa) == wb);
 	return pa;
 }
 

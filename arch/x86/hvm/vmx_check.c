@@ -1,23 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The checks that a CPU makes of a guest's state before it enters the guest (Intel SDM vol. 3, 27.3.1), with a name for
- * each, and what it says when it refuses something. The CPU itself says little more than "no".
- *
- * Each function checks what one section of the manual has, in its order.
+ * The checks that a CPU makes of a guest's state before it enters the guest (Intel SDM vol. 3, 27.3.1), with words for
+ * each, and what it says when it refuses something. The CPU itself says little more than "no". What no guest can bring
+ * about, because we alone set it, is not checked again.
  */
 #include "arch/x86/hvm/exit.h"
 #include "arch/x86/hvm/vmx.h"
 #include "lib/print.h"
 
 #define CODE_ACCESSED(type) (((type)&9) == 9)
-#define DR7_HIGH            (~0ul << 32)
-#define RFLAGS_ZERO         (BITS(63, 22) | BIT(15) | BIT(5) | BIT(3))
-#define PDPTE_RESERVED      (BITS(2, 1) | BITS(8, 5))
-#define AR_RESERVED         (BITS(31, 17) | BITS(11, 8))
 
 enum { AR_TYPE = 0xf, AR_S = 0x10, AR_P = 0x80, AR_L = 0x2000, AR_DB = 0x4000, AR_G = 0x8000, AR_VM86 = 0xf3 };
 enum { TYPE_LDT = 2, TYPE_DATA = 3, TYPE_DATA_DOWN = 7, TYPE_TSS16 = 3, TYPE_TSS = 11, TYPE_CONFORMING = 13 };
-enum { SEL_RPL = 3, SEL_TI = 4, ACTIVE = 0, PENDING_VALID = 0x1500f };
+enum { SEL_RPL = 3, SEL_TI = 4 };
 
 static const char *const segments[] = {"ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR", "GDTR", "IDTR"};
 
@@ -40,37 +35,65 @@ static PRINTF(2, 3) bool broken(struct check *k, const char *fmt, ...)
 	return false;
 }
 
+static bool broken_field(struct check *k, unsigned field, const char *what)
+{
+	char name[40];
+
+	vmx_field_name(field, name, sizeof(name));
+	return broken(k, "%s %lx %s", name, k->f[field], what);
+}
+
 static bool canonical(u64 a) { return (u64)((s64)(a << 16) >> 16) == a; }
 static u64 beyond_memory(void) { return ~BITS(hvm_host.phys_bits - 1u, 0); }
 
-static bool check_pat(struct check *k)
+/* Rules about one field alone. */
+static bool check_fields(struct check *k)
 {
-	for (unsigned i = 0; i < 8; i++) {
-		u64 type = k->f[F_PAT] >> 8 * i & 0xff;
+	static const u8 addresses[] = {F_SYSENTER_SP,   F_SYSENTER_IP,     F_BASE + SEG_FS,  F_BASE + SEG_GS,
+				       F_BASE + SEG_TR, F_BASE + SEG_GDTR, F_BASE + SEG_IDTR};
+	const struct {
+		u8 field;
+		u64 reserved;
+	} zero[] = {
+		{F_CR3, beyond_memory()},
+		{F_DR7, ~BITS(31, 0)},
+		{F_EFER, ~(u64)(EFER_SCE | EFER_LME | EFER_LMA | EFER_NX)},
+		{F_RFLAGS, BITS(63, 22) | BIT(15) | BIT(5) | BIT(3)},
+		{F_SHADOW, ~(u64)(BLOCK_STI | BLOCK_SS | BLOCK_NMI)},
+		{F_PENDING, ~0x1500ful},
+		{F_BASE + SEG_CS, ~BITS(31, 0)},
+		{F_LIMIT + SEG_GDTR, ~BITS(15, 0)},
+		{F_LIMIT + SEG_IDTR, ~BITS(15, 0)},
+		{F_SEL + SEG_TR, SEL_TI},
+	};
 
-		if (type > 7 || type == 2 || type == 3)
-			return broken(k, "PAT entry %u is %lx, no memory type", i, type);
-	}
+	for (unsigned i = 0; i < ARRAY_SIZE(addresses); i++)
+		if (!canonical(k->f[addresses[i]]))
+			return broken_field(k, addresses[i], "is not canonical");
+	for (unsigned i = 0; i < ARRAY_SIZE(zero); i++)
+		if (k->f[zero[i].field] & zero[i].reserved)
+			return broken_field(k, zero[i].field, "has reserved bits");
 	return true;
 }
 
-static bool check_fixed(struct check *k, const char *name, u64 val, u64 must, u64 may)
+static bool check_fixed(struct check *k, unsigned field, u64 must, u64 may)
 {
-	if (must & ~val)
-		return broken(k, "%s %lx lacks bits %lx", name, val, must & ~val);
-	if (val & ~may)
-		return broken(k, "%s %lx has bits %lx, which this CPU does not have", name, val, val & ~may);
+	u64 val = k->f[field];
+
+	if ((must & ~val) || (val & ~may))
+		return broken(k, "CR%c %lx lacks bits %lx, or has bits %lx, which this CPU does not",
+			      field == F_CR0 ? '0' : '4', val, must & ~val, val & ~may);
 	return true;
 }
 
 /* 27.3.1.1 */
 static bool check_registers(struct check *k)
 {
-	const u64 *f = k->f;
-	u64 cr0 = f[F_CR0], cr4 = f[F_CR4], efer = f[F_EFER];
+	u64 cr0 = k->f[F_CR0], cr4 = k->f[F_CR4], efer = k->f[F_EFER];
+	bool lma = efer & EFER_LMA, lme = efer & EFER_LME;
 
-	if (!check_fixed(k, "CR0", cr0, k->c->cr0_must, k->c->cr0_may) ||
-	    !check_fixed(k, "CR4", cr4, k->c->cr4_must, k->c->cr4_may))
+	if (!check_fixed(k, F_CR0, k->c->cr0_must, k->c->cr0_may) ||
+	    !check_fixed(k, F_CR4, k->c->cr4_must, k->c->cr4_may))
 		return false;
 	if ((cr0 & CR0_PG) && !(cr0 & CR0_PE))
 		return broken(k, "CR0.PG without CR0.PE");
@@ -78,17 +101,9 @@ static bool check_registers(struct check *k)
 		return broken(k, "long mode without CR0.PG and CR4.PAE");
 	if (!k->wide && (cr4 & CR4_PCIDE))
 		return broken(k, "CR4.PCIDE outside long mode");
-	if (f[F_CR3] & beyond_memory())
-		return broken(k, "CR3 %lx is beyond %u address bits", f[F_CR3], hvm_host.phys_bits);
-	if (f[F_DR7] & DR7_HIGH)
-		return broken(k, "DR7 %lx has its upper half set", f[F_DR7]);
-	if (!canonical(f[F_SYSENTER_SP]) || !canonical(f[F_SYSENTER_IP]))
-		return broken(k, "SYSENTER_ESP or SYSENTER_EIP is not canonical");
-	if (efer & ~(u64)(EFER_SCE | EFER_LME | EFER_LMA | EFER_NX))
-		return broken(k, "EFER %lx has reserved bits", efer);
-	if (!(efer & EFER_LMA) != !k->wide || ((cr0 & CR0_PG) && !(efer & EFER_LMA) != !(efer & EFER_LME)))
-		return broken(k, "EFER %lx does not agree with CR0.PG and long mode", efer);
-	return check_pat(k);
+	if (lma != k->wide || ((cr0 & CR0_PG) && lma != lme))
+		return broken_field(k, F_EFER, "does not agree with CR0.PG and long mode");
+	return true;
 }
 
 static bool usable(const struct check *k, unsigned s) { return !(k->f[F_AR + s] & AR_UNUSABLE); }
@@ -102,12 +117,9 @@ static bool check_vm86(struct check *k)
 	for (unsigned s = 0; s < SEGS_USER; s++) {
 		const u64 *f = k->f + s;
 
-		if (f[F_BASE] != f[F_SEL] << 4)
-			return broken(k, "RFLAGS.VM, but %s.base %lx is not the selector %lx * 16", segments[s],
-				      f[F_BASE], f[F_SEL]);
-		if (f[F_LIMIT] != 0xffff || f[F_AR] != AR_VM86)
-			return broken(k, "RFLAGS.VM, but %s.limit %lx is not ffff, or its attributes %lx are not f3",
-				      segments[s], f[F_LIMIT], f[F_AR]);
+		if (f[F_BASE] != f[F_SEL] << 4 || f[F_LIMIT] != 0xffff || f[F_AR] != AR_VM86)
+			return broken(k, "RFLAGS.VM, but %s.base %lx is not %lx * 16, or limit %lx, attributes %lx",
+				      segments[s], f[F_BASE], f[F_SEL], f[F_LIMIT], f[F_AR]);
 	}
 	return true;
 }
@@ -138,7 +150,7 @@ static bool check_attributes(struct check *k, unsigned s, bool system)
 {
 	u64 ar = k->f[F_AR + s], limit = k->f[F_LIMIT + s];
 
-	if (!(ar & AR_S) != system || !(ar & AR_P) || (ar & AR_RESERVED))
+	if (!(ar & AR_S) != system || !(ar & AR_P))
 		return broken(k, "%s.attributes %lx are not those of a present %s segment", segments[s], ar,
 			      system ? "system" : "code or data");
 	if (ar & AR_G ? (limit & 0xfff) != 0xfff : limit >> 20)
@@ -148,12 +160,10 @@ static bool check_attributes(struct check *k, unsigned s, bool system)
 
 static bool check_segment(struct check *k, unsigned s)
 {
-	u64 base = k->f[F_BASE + s];
-
-	if (s == SEG_FS || s == SEG_GS ? !canonical(base) : base >> 32 && (s == SEG_CS || usable(k, s)))
-		return broken(k, "%s.base %lx is not a linear address", segments[s], base);
 	if (!usable(k, s))
 		return s != SEG_CS || broken(k, "CS is unusable");
+	if (s < SEG_FS && k->f[F_BASE + s] >> 32)
+		return broken_field(k, F_BASE + s, "is above 4 GB");
 	return check_type(k, s) && check_attributes(k, s, false);
 }
 
@@ -180,33 +190,22 @@ static bool check_system(struct check *k, unsigned s)
 
 	if (!usable(k, s))
 		return s == SEG_LDTR || broken(k, "TR is unusable");
-	if (k->f[F_SEL + s] & SEL_TI)
-		return broken(k, "%s.selector %lx is in a local table", segments[s], k->f[F_SEL + s]);
-	if (!canonical(k->f[F_BASE + s]))
-		return broken(k, "%s.base %lx is not canonical", segments[s], k->f[F_BASE + s]);
 	if (s == SEG_LDTR ? type != TYPE_LDT : type != TYPE_TSS && (k->wide || type != TYPE_TSS16))
 		return broken(k, "%s.type %x is not %s", segments[s], type, s == SEG_LDTR ? "an LDT" : "a busy TSS");
 	return check_attributes(k, s, true);
 }
 
-/* 27.3.1.2 and 27.3.1.3 */
+/* 27.3.1.2 */
 static bool check_segments(struct check *k)
 {
-	if (k->f[F_RFLAGS] & RFLAGS_VM) {
-		if (!check_vm86(k))
+	bool vm86 = k->f[F_RFLAGS] & RFLAGS_VM;
+
+	if (vm86 && !check_vm86(k))
+		return false;
+	for (unsigned s = 0; s < SEGS_USER && !vm86; s++)
+		if (!check_segment(k, s))
 			return false;
-	} else {
-		for (unsigned s = 0; s < SEGS_USER; s++)
-			if (!check_segment(k, s))
-				return false;
-		if (!check_privilege(k))
-			return false;
-	}
-	for (unsigned s = SEG_GDTR; s <= SEG_IDTR; s++)
-		if (!canonical(k->f[F_BASE + s]) || k->f[F_LIMIT + s] >> 16)
-			return broken(k, "%s.base %lx is not canonical, or %s.limit %lx above ffff", segments[s],
-				      k->f[F_BASE + s], segments[s], k->f[F_LIMIT + s]);
-	return check_system(k, SEG_TR) && check_system(k, SEG_LDTR);
+	return (vm86 || check_privilege(k)) && check_system(k, SEG_TR) && check_system(k, SEG_LDTR);
 }
 
 /* 27.3.1.4 */
@@ -216,9 +215,9 @@ static bool check_flow(struct check *k)
 	bool wide = k->wide && (k->f[F_AR + SEG_CS] & AR_L);
 
 	if (wide ? !canonical(rip) : rip >> 32 != 0)
-		return broken(k, "RIP %lx is not an address in this mode", rip);
-	if ((flags & RFLAGS_ZERO) || !(flags & RFLAGS_FIXED))
-		return broken(k, "RFLAGS %lx has reserved bits", flags);
+		return broken_field(k, F_RIP, "is not an address in this mode");
+	if (!(flags & RFLAGS_FIXED))
+		return broken_field(k, F_RFLAGS, "lacks bit 1");
 	if ((flags & RFLAGS_VM) && (k->wide || !(k->f[F_CR0] & CR0_PE)))
 		return broken(k, "RFLAGS.VM in long mode or real mode");
 	return true;
@@ -232,22 +231,14 @@ static bool check_events(struct check *k)
 	bool valid = event & EVENT_VALID, step = k->f[F_PENDING] & PENDING_BS;
 	unsigned type = event >> 8 & 7;
 
-	if (k->f[F_ACTIVITY] != ACTIVE)
-		return broken(k, "activity state %lx", k->f[F_ACTIVITY]);
-	if (blocked == (BLOCK_STI | BLOCK_SS) || (shadow & ~(u64)(BLOCK_STI | BLOCK_SS | BLOCK_NMI)))
-		return broken(k, "interruptibility %lx has reserved bits, or STI and MOV SS", shadow);
 	if ((shadow & BLOCK_STI) && !(flags & RFLAGS_IF))
 		return broken(k, "blocked by STI without RFLAGS.IF");
 	if (valid && type == EVENT_INTR && (blocked || !(flags & RFLAGS_IF)))
 		return broken(k, "an interrupt that the guest does not take now");
 	if (valid && type == EVENT_NMI && (shadow & (BLOCK_SS | BLOCK_NMI)))
 		return broken(k, "an NMI that the guest does not take now");
-	if (k->f[F_PENDING] & ~(u64)PENDING_VALID)
-		return broken(k, "pending debug exceptions %lx have reserved bits", k->f[F_PENDING]);
 	if (blocked && step != !!(flags & RFLAGS_TF))
 		return broken(k, "a pending single step does not agree with RFLAGS.TF");
-	if (k->f[F_LINK] != ~0ul)
-		return broken(k, "VMCS link pointer %lx", k->f[F_LINK]);
 	return true;
 }
 
@@ -259,8 +250,8 @@ static bool check_pdptes(struct check *k)
 	for (unsigned i = 0; i < 4; i++) {
 		u64 e = k->f[F_PDPTE0 + i];
 
-		if ((e & 1) && (e & (PDPTE_RESERVED | beyond_memory())))
-			return broken(k, "PDPTE%u %lx has reserved bits", i, e);
+		if ((e & 1) && (e & (BITS(8, 5) | BITS(2, 1) | beyond_memory())))
+			return broken_field(k, F_PDPTE0 + i, "has reserved bits");
 	}
 	return true;
 }
@@ -269,7 +260,8 @@ bool vmx_check(const struct vmx_caps *c, const u64 f[FIELDS], char *why, size_t 
 {
 	struct check k = {c, f, why, size, c->proc2 & PROC2_ANY_MODE, f[F_ENTRY] & ENTRY_LONG};
 
-	return check_registers(&k) && check_segments(&k) && check_flow(&k) && check_events(&k) && check_pdptes(&k);
+	return check_fields(&k) && check_registers(&k) && check_segments(&k) && check_flow(&k) && check_events(&k) &&
+	       check_pdptes(&k);
 }
 
 /* --- In words. */
@@ -297,12 +289,10 @@ void vmx_field_name(unsigned field, char *text, size_t size)
 const char *vmx_error_text(u64 error)
 {
 	static const char *const text[] = {
-		[1] = "VMCALL in VMX root operation",
 		[2] = "VMCLEAR with an invalid address",
 		[3] = "VMCLEAR with the VMXON pointer",
 		[4] = "VMLAUNCH with a VMCS that is not clear",
 		[5] = "VMRESUME with a VMCS that is not launched",
-		[6] = "VMRESUME after VMXOFF",
 		[7] = "entry with invalid control fields",
 		[8] = "entry with invalid host-state fields",
 		[9] = "VMPTRLD with an invalid address",
@@ -310,21 +300,11 @@ const char *vmx_error_text(u64 error)
 		[11] = "VMPTRLD with a wrong VMCS revision",
 		[12] = "no such VMCS field on this CPU",
 		[13] = "the field is read-only",
-		[15] = "VMXON in VMX root operation",
-		[16] = "entry with an invalid executive-VMCS pointer",
-		[17] = "entry with an executive VMCS that is not launched",
-		[18] = "entry with an executive-VMCS pointer that is not the VMXON pointer",
-		[19] = "VMCALL with a VMCS that is not clear",
-		[20] = "VMCALL with invalid exit-control fields",
-		[22] = "VMCALL with a wrong MSEG revision",
-		[23] = "VMXOFF under dual-monitor treatment",
-		[24] = "VMCALL with invalid SMM-monitor features",
-		[25] = "entry with invalid execution-control fields in the executive VMCS",
 		[26] = "entry with events blocked by MOV SS",
 		[28] = "invalid operand to INVEPT or INVVPID",
 	};
 
-	return error < ARRAY_SIZE(text) && text[error] ? text[error] : "no such error";
+	return error < ARRAY_SIZE(text) && text[error] ? text[error] : "an error that is not ours";
 }
 
 const char *vmx_failure_text(u64 reason, u64 info)

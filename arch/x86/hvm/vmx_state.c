@@ -89,6 +89,12 @@ static void put_paging(struct vmx *s, u64 cr0, u64 cr3, u64 cr4)
 	s->check = true;
 }
 
+/* Those that are one field, and no more to it; 0: the others. */
+static const u8 plain[VREGS] = {
+	[REG_DR7] = F_DR7,          [REG_PAT] = F_PAT,          [REG_TSC_OFFSET] = F_TSC_OFFSET,
+				[REG_TSC] = F_TSC_OFFSET, [REG_PDPTE] = F_PDPTE0,
+	[REG_PDPTE + 1] = F_PDPTE1, [REG_PDPTE + 2] = F_PDPTE2, [REG_PDPTE + 3] = F_PDPTE3};
+
 u64 vmx_get(struct vcpu *v, enum vreg r)
 {
 	struct vmx *s = vmx_of(v);
@@ -106,18 +112,12 @@ u64 vmx_get(struct vcpu *v, enum vreg r)
 		return s->efer;
 	case REG_DR6:
 		return is_loaded(v) ? read_dr6() : s->dr6;
-	case REG_DR7:
-		return get(s, F_DR7);
-	case REG_PAT:
-		return s->f[F_PAT];
 	case REG_INT_SHADOW:
 		return (get(s, F_SHADOW) & (BLOCK_STI | BLOCK_SS)) != 0;
-	case REG_TSC_OFFSET:
-		return s->f[F_TSC_OFFSET];
 	case REG_TSC:
 		return rdtsc() + s->f[F_TSC_OFFSET];
 	default:
-		return get(s, F_PDPTE0 + (unsigned)r - REG_PDPTE);
+		return get(s, plain[r]);
 	}
 }
 
@@ -163,22 +163,11 @@ void vmx_set(struct vcpu *v, enum vreg r, u64 val)
 		if (is_loaded(v))
 			write_dr6(val);
 		break;
-	case REG_DR7:
-		put(s, F_DR7, val);
-		break;
-	case REG_PAT:
-		put(s, F_PAT, val);
-		break;
 	case REG_INT_SHADOW:
 		put_shadow(v, val);
 		break;
-	case REG_TSC_OFFSET:
-		put(s, F_TSC_OFFSET, val);
-		break;
-	case REG_TSC: /* only read */
-		break;
 	default:
-		put(s, F_PDPTE0 + (unsigned)r - REG_PDPTE, val);
+		put(s, plain[r], val);
 	}
 }
 
