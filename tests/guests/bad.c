@@ -97,18 +97,36 @@ static void rubbish(void)
 	ok("rubbish");
 }
 
+/*
+ * Into long mode with a 16-bit TSS, as no processor may be: from legacy protected mode, where the TSS is allowed.
+ * Intel's processors do not run that, AMD's do not mind.
+ */
+static void badtss(void)
+{
+	static u8 tss[64];
+	static u64 gdt[] = {0, 0x00cf9b000000ffff, 0x00cf93000000ffff, 0x00af9b000000ffff, 0x000081000000003f};
+	struct table_pointer gdtr = {sizeof(gdt) - 1, (u64)gdt};
+
+	gdt[4] |= (u64)tss << 16;
+	cli();
+	asm volatile("lgdt %0; pushq $0x08; pushq $1f; lretq\n"
+		     ".code32\n"
+		     "1: movl %%cr0, %%eax; andl $0x7fffffff, %%eax; movl %%eax, %%cr0\n"
+		     "movw $0x20, %%ax; ltr %%ax\n"
+		     "movl %%cr0, %%eax; orl $0x80000000, %%eax; movl %%eax, %%cr0\n"
+		     "ljmp $0x18, $2f\n"
+		     ".code64\n"
+		     "2: movw $0x10, %%ax; movw %%ax, %%ss"
+		     :
+		     : "m"(gdtr)
+		     : "rax", "memory");
+	print("@tiny long mode with a 16-bit TSS\n");
+}
+
 const struct test bad_tests[] = {
-	{"triple", triple, false},
-	{"unbacked", unbacked, false},
-	{"mmiojump", mmiojump, false},
-	{"ioapicjump", ioapicjump, false},
-	{"rom", rom, false},
-	{"badcr3", badcr3, false},
-	{"mmioinsn", mmioinsn, false},
-	{"reset", reset, false},
-	{"reset8042", reset8042, false},
-	{"hang", hang, false},
-	{"halt", halt, false},
-	{"rubbish", rubbish, false},
-	{NULL, NULL, false},
+	{"triple", triple, false},         {"unbacked", unbacked, false}, {"mmiojump", mmiojump, false},
+	{"ioapicjump", ioapicjump, false}, {"rom", rom, false},           {"badcr3", badcr3, false},
+	{"badtss", badtss, false},         {"mmioinsn", mmioinsn, false}, {"reset", reset, false},
+	{"reset8042", reset8042, false},   {"hang", hang, false},         {"halt", halt, false},
+	{"rubbish", rubbish, false},       {NULL, NULL, false},
 };

@@ -96,12 +96,15 @@ static void read_all(struct vmx *s)
 		get(s, i);
 }
 
-/* Whether the hardware can run the state that software has made. */
+/*
+ * Whether the hardware can run the state that software has made, or the emulator must. In long mode that is no
+ * question: such a state comes about by no right way.
+ */
 static bool enterable(struct vcpu *v)
 {
 	struct vmx *s = vmx_of(v);
 
-	if (vmx_any_mode() || !s->check)
+	if (vmx_any_mode() || !s->check || (s->efer & EFER_LMA))
 		return true;
 	if (!(s->f[F_CR0_SHADOW] & CR0_PE))
 		return false;
