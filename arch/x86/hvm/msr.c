@@ -38,6 +38,10 @@ static const struct row {
 	{0x17a, IGNORED, 0},                   /* MCG_STATUS */
 	{0x1a0, IGNORED, MISC_ENABLE_VALUE},   /* MISC_ENABLE */
 	{0x1d9, IGNORED, 0},                   /* DEBUGCTL: no branch records, no block step */
+	{0x34, ABSENT, 0},                     /* SMI_COUNT */
+	{0x4e, ABSENT, 0},                     /* PPIN_CTL */
+	{0x140, ABSENT, 0},                    /* MISC_FEATURES_ENABLES */
+	{0x64e, ABSENT, 0},                    /* PPERF */
 	{0xc0010000, ABSENT, 0},               /* the first performance counter of AMD's */
 	{0xc0010010, IGNORED, 0},              /* SYSCFG */
 	{0xc0010015, IGNORED, BIT(24)},        /* HWCR: the TSC counts at a fixed rate */
