@@ -220,10 +220,9 @@ static u64 value(const struct change *c, u64 old, unsigned level, u64 va)
  */
 static bool owes_flush(const struct change *c, u64 old, u64 new)
 {
-	unsigned allowed = c->op == PROTECT ? c->e.flags : c->pt->fmt->decode(new, 1).flags;
-
 	if (!(old & c->pt->fmt->present) || c->op == SPLIT)
 		return false;
+	unsigned allowed = c->op == PROTECT ? c->e.flags : c->pt->fmt->decode(new, 1).flags;
 	return (allowed & PT_RWX) != PT_RWX || (c->op != PROTECT && new != old);
 }
 

@@ -11,6 +11,9 @@ struct audit {
 	const struct p2m *p;
 	u64 errors;
 	u64 tables, owned_tables, leaves[3];
+	gfn_t gfn; /* the last lookup: [gfn, gfn + n) is at e */
+	u64 n;
+	struct p2m_entry e;
 };
 
 static void bad(struct audit *a, u64 gfn, const char *what)
@@ -104,7 +107,14 @@ static void audit_owned(void *ctx, mfn_t mfn, const struct frame *f)
 	if (f->gfn == FRAME_NO_GFN || (f->gfn & PT_LISTED))
 		return;
 	a->owned_tables += f->state == FRAME_TABLE;
-	if (f->state == FRAME_USED && p2m_entry_at(a->p, GFN(f->gfn)).mfn.n != mfn.n)
+	if (f->state != FRAME_USED)
+		return;
+	if (f->gfn - a->gfn.n >= a->n) {
+		a->gfn = GFN(f->gfn);
+		a->e = p2m_entry_at(a->p, a->gfn);
+		a->n = p2m_rest(a->e, a->gfn);
+	}
+	if (mfn_eq(a->e.mfn, MFN_NONE) || mfn.n - a->e.mfn.n != f->gfn - a->gfn.n)
 		bad(a, f->gfn, "the M2P says that a frame is here, the P2M does not");
 }
 

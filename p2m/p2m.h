@@ -90,6 +90,7 @@ struct p2m_work {
 	u32 busy;                    /* a pCPU is in p2m_work; atomic */
 	bool merge, collapse;        /* whether it is wanted; set before the guest runs */
 	bool changed;                /* something may be mergeable since the scan began; atomic */
+	u8 haste;                    /* how often in a row a collapse was called off: then it copies more at once */
 	bool failed;                 /* something could not be collapsed in this scan, or the last one */
 	gfn_t at;                    /* where the scan goes on */
 	u64 next;                    /* ns: it goes on at that time */
@@ -177,8 +178,9 @@ int p2m_log_harvest(struct p2m *p, gfn_t first, u64 frames, u64 *bitmap);
 
 /*
  * One bounded step of what makes small pages large again and samples the working set: at most a few hundred entries, or
- * 128 KB copied. Any pCPU, any time while the P2M lives; not from interrupts. Returns when it wants to be called again:
- * now or earlier if there is more to do, else ns, or ~0: not before something changes.
+ * 128 KB copied (up to 2 MB if the guest keeps writing there). Any pCPU, any time while the P2M lives; not from
+ * interrupts. Returns when it wants to be called again: now or earlier if there is more to do, else ns, or ~0: not
+ * before something changes.
  */
 u64 p2m_work(struct p2m *p, u64 now);
 

@@ -6,7 +6,7 @@
  * RAM that lie anywhere, they collapse:
  *
  *     begin     a fresh 2 MB block; the pages are write-protected, flushed
- *     copy      32 pages a step, without the lock; nobody can write them
+ *     copy      32 pages a step or, if the guest keeps writing to them, more; without the lock; nobody can write them
  *     switch    under the lock: one leaf instead of the table; flush; the old frames are freed
  *
  * Whoever wants to write to a page in between, or changes any of them, calls the collapse off: the pages are writable
@@ -25,7 +25,7 @@
 #define NEVER       (~0ul)
 #define LOOK        64u           /* entries that a scan's step looks at */
 #define LOOK_SAMPLE 256u          /* the same for a sample's */
-#define COPY        32u           /* frames */
+#define COPY        32u           /* frames; doubled with each collapse in a row that is called off */
 #define PACE_NS     1000000ul     /* between two collapses: 2 GB/s at most */
 #define REST_NS     10000000ul    /* between two scans */
 #define RETRY_NS    1000000000ul  /* the same after one in which a collapse was called off, or had no memory */
@@ -103,17 +103,21 @@ static void finish(struct p2m *p)
 	c->active = false;
 	lock_drop(&p->lock);
 	pt_settle(&p->pt, &debt);
-	if (err) {
-		p->work.failed = true;
-		(void)!frames_free(c->to, ORDER_2M, p->owner);
+	if (!err) {
+		p->work.haste = 0;
+		return;
 	}
+	p->work.failed = true;
+	p->work.haste += COPY << p->work.haste < PAGES;
+	(void)!frames_free(c->to, ORDER_2M, p->owner);
 }
 
 static void copy(struct p2m *p)
 {
 	struct p2m_collapse *c = &p->work.current;
 
-	for (u64 end = c->copied + COPY; c->copied < end && atomic_load(&c->running); c->copied++) {
+	for (u64 end = MIN(c->copied + (COPY << p->work.haste), PAGES); c->copied < end && atomic_load(&c->running);
+	     c->copied++) {
 		struct p2m_walk w = p2m_walk_begin(p);
 		struct p2m_entry e = p2m_entry_at(p, GFN(c->gfn.n + c->copied));
 		if (e.type == P2M_RAM)
