@@ -90,10 +90,9 @@ static void put_paging(struct vmx *s, u64 cr0, u64 cr3, u64 cr4)
 }
 
 /* Those that are one field, and no more to it; 0: the others. */
-static const u8 plain[VREGS] = {
-	[REG_DR7] = F_DR7,          [REG_PAT] = F_PAT,          [REG_TSC_OFFSET] = F_TSC_OFFSET,
-				[REG_TSC] = F_TSC_OFFSET, [REG_PDPTE] = F_PDPTE0,
-	[REG_PDPTE + 1] = F_PDPTE1, [REG_PDPTE + 2] = F_PDPTE2, [REG_PDPTE + 3] = F_PDPTE3};
+static const u8 plain[VREGS] = {[REG_DR7] = F_DR7,          [REG_PAT] = F_PAT,         [REG_TSC_OFFSET] = F_TSC_OFFSET,
+				[REG_TSC] = F_TSC_OFFSET,   [REG_PDPTE] = F_PDPTE0,    [REG_PDPTE + 1] = F_PDPTE1,
+				[REG_PDPTE + 2] = F_PDPTE2, [REG_PDPTE + 3] = F_PDPTE3};
 
 u64 vmx_get(struct vcpu *v, enum vreg r)
 {
