@@ -157,6 +157,9 @@ static u64 choose_frames(unsigned order)
 	u64 any = below(FRAMES - BIT(MIN(order, 10u)));
 	for (u64 tries = 0; tries < 500 && where[any] == NOT_OURS; tries++)
 		any = (any + 1) % FRAMES;
+	const struct p2m_collapse *c = &p2m.work.current;
+	if (c->active && any + BIT(order) > c->to.n && any < c->to.n + 512) /* the worker's: nobody else knows them */
+		return FRAMES;
 	return ROUND_DOWN(any, BIT(order));
 }
 
@@ -583,6 +586,7 @@ static void one_operation(void)
 
 static void run(const struct pt_format *fmt, unsigned max_order, unsigned operations, unsigned every)
 {
+	state = (seed * 7 + max_order + (fmt == &pt_format_ept)) * 0x9e3779b97f4a7c15ull | 1;
 	host_machine(MEMORY);
 	for (u64 n = 0; n < FRAMES; n++)
 		where[n] = NOT_OURS;
@@ -620,7 +624,6 @@ int main(int argc, char **argv)
 	unsigned every = argc > 3 ? strtoul(argv[3], NULL, 0) : 16;
 
 	seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
-	state = seed * 0x9e3779b97f4a7c15ull | 1;
 	for (unsigned order = 0; order <= ORDER_1G; order += 9) {
 		run(&pt_format_long, order, operations, every);
 		run(&pt_format_ept, order, operations, every);
