@@ -274,6 +274,12 @@ static void frames_added_in_any_pieces_are_all_there(void **state)
 		frames_add(MFN(pieces[i].first), pieces[i].count);
 		assert_int_equal(frames_audit(), 0);
 	}
+	/* Where there is no RAM one need not look frame by frame. */
+	assert_int_equal(frames_block(MFN(9000)).order, 9);
+	assert_int_equal(frames_block(MFN(9000)).owner, OWNER_NONE);
+	assert_true(mfn_eq(frames_block(MFN(9000)).first, MFN(ROUND_DOWN(9000, 512))));
+	assert_int_equal(frames_block(MFN(4)).order, 0);
+	assert_int_equal(frames_block(MFN(9989)).order, 0);
 	u64 expected = 1 + 250 + 2 + 4000 + 3333 + 10 + 10, n = 0;
 	assert_int_equal(stats().total, expected);
 	for (mfn_t mfn; !frames_alloc(0, GUEST, 0, &mfn); n++)

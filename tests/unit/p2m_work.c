@@ -535,6 +535,47 @@ static void the_working_set_is_what_was_accessed(void **state)
 	assert_int_equal(host_flushes, flushed);
 }
 
+/* Flushes. */
+
+static u64 asked, gen_when_asked;
+
+static void see_mask(hpa_t root, u64 mask)
+{
+	(void)root;
+	asked = mask;
+	gen_when_asked = p2m.gen;
+}
+
+/* Who comes after the generation has changed sees that, and need not be interrupted. */
+static void a_flush_asks_only_those_who_are_there(void **state)
+{
+	u64 gen = p2m.gen;
+
+	(void)state;
+	host_on_flush = see_mask;
+	host_set_cpu(5);
+	p2m_enter(&p2m);
+	assert_int_equal(entry(RAM + 1).type, P2M_RAM);
+	write_word(RAM + 1, 1); /* a walk inside does not take the pCPU out */
+	host_set_cpu(7);
+	p2m_enter(&p2m);
+	host_set_cpu(0);
+	write_word(RAM + 1, 1);
+	assert_int_equal(p2m_protect(&p2m, GFN(RAM), 0, P2M_RO), 0);
+	assert_int_equal(asked, BIT(5) | BIT(7));
+	assert_int_equal(gen_when_asked, gen + 1);
+	host_set_cpu(7);
+	p2m_leave(&p2m);
+	assert_int_equal(p2m_protect(&p2m, GFN(RAM), 0, P2M_RAM), 0);
+	assert_int_equal(asked, BIT(5));
+	host_set_cpu(5);
+	p2m_leave(&p2m);
+	host_set_cpu(0);
+	assert_int_equal(p2m_protect(&p2m, GFN(RAM), 0, P2M_RO), 0);
+	assert_int_equal(asked, 0);
+	assert_int_equal(p2m.gen, gen + 3);
+}
+
 /* The cache of lookups. */
 
 static void a_cached_page_is_forgotten_when_it_changes(void **state)
@@ -600,6 +641,23 @@ static void a_guest_of_small_pages_still_gets_blocks_that_lie_together(void **st
 	assert_int_equal(b.order, 10);
 }
 
+/* Xen XSA-97 and XSA-410: taking down a guest's memory in one go kept a pCPU for seconds. */
+static void a_guest_is_freed_in_steps(void **state)
+{
+	unsigned steps = 1;
+
+	(void)state;
+	fragment(RAM, PAGES);
+	start_collapse(); /* and its block is freed too */
+	while (p2m_free_step(&p2m))
+		steps++;
+	assert_true(steps > 2);
+	assert_false(p2m_free_step(&p2m)); /* once more does no harm */
+	for (u64 n = 0; n < 64 * MB / PAGE_SIZE; n++)
+		assert_int_not_equal(frames_block(MFN(n)).owner, OWNER);
+	assert_int_equal(p2m_init(&p2m, *state, OWNER, ORDER_1G, 40), 0);
+}
+
 int main(void)
 {
 #define T(f)                                                            \
@@ -625,8 +683,10 @@ int main(void)
 		T(each_stage_of_a_collapse_is_flushed),
 		T(without_memory_a_collapse_waits),
 		T(the_working_set_is_what_was_accessed),
+		T(a_flush_asks_only_those_who_are_there),
 		T(a_cached_page_is_forgotten_when_it_changes),
 		T(a_clean_gigabyte_comes_with_one_touch),
+		T(a_guest_is_freed_in_steps),
 		T(a_guest_of_small_pages_still_gets_blocks_that_lie_together),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
