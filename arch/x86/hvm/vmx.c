@@ -123,13 +123,14 @@ static void entry_failed(struct vmx *s, u64 reason)
 
 /* --- Exit. */
 
+static bool is_nmi(u64 info) { return (info >> 8 & 7) == EVENT_NMI; }
+
 static void exception_exit(struct vcpu *v, struct vm_exit *x)
 {
 	struct vmx *s = vmx_of(v);
 	u64 info = vmx_peek(s, RO_EVENT);
 
-	if ((info >> 8 & 7) == EVENT_NMI) {
-		take_nmi();
+	if (is_nmi(info)) {
 		x->kind = EXIT_INTERRUPT;
 		return;
 	}
@@ -337,6 +338,8 @@ static u64 enter(struct vcpu *v)
 
 	if (reason & REASON_FAILED_ENTRY)
 		entry_failed(s, reason);
+	else if (reason == 0 && is_nmi(vmx_peek(s, RO_EVENT)))
+		take_nmi(); /* before an interrupt's IRET opens NMIs, for its handler's stack is one only */
 	return reason;
 }
 
