@@ -127,19 +127,19 @@ static void each_breaks(int (*mode)(void **), const struct rule *r, unsigned n)
 static void rules_of_long_mode(void **state)
 {
 	static const struct rule r[] = {
-		{F_CR0, CR0_PE | CR0_PG, "CR0 80000001 lacks bits 20"},
+		{F_CR0, CR0_PE | CR0_PG, "CR0 lacks bits"},
 		{F_CR0, CR0_NE | CR0_PG, "CR0.PG without CR0.PE"},
 		{F_CR0, CR0_NE | CR0_PE, "long mode without CR0.PG"},
-		{F_CR4, CR4_PAE, "CR4 20 lacks bits 2000"},
-		{F_CR4, CR4_VMXE | CR4_PAE | BIT(22), "CR4 402020 lacks bits 0, or has bits 400000"},
+		{F_CR4, CR4_PAE, "CR4 lacks bits"},
+		{F_CR4, CR4_VMXE | CR4_PAE | BIT(22), "CR4 has bits"},
 		{F_CR4, CR4_VMXE, "long mode without CR0.PG and CR4.PAE"},
 		{F_CR3, BIT(40), "guest CR3 10000000000 has reserved bits"},
 		{F_DR7, BIT(32) | 0x400, "guest DR7 100000400 has reserved bits"},
 		{F_SYSENTER_IP, BIT(47), "guest SYSENTER_EIP 800000000000 is not canonical"},
 		{F_EFER, EFER_LME | EFER_LMA | BIT(1), "guest EFER 502 has reserved bits"},
-		{F_EFER, EFER_LME, "EFER 100 does not agree"},
-		{F_EFER, EFER_LMA, "EFER 400 does not agree"},
-		{F_ENTRY, 0, "EFER d01 does not agree"},
+		{F_EFER, EFER_LME, "EFER does not agree"},
+		{F_EFER, EFER_LMA, "EFER does not agree"},
+		{F_ENTRY, 0, "EFER does not agree"},
 		{F_AR + SEG_CS, 0xa091, "CS.type 1 is not accessed code"},
 		{F_AR + SEG_CS, 0xa098, "CS.type 8 is not accessed code"},
 		{F_AR + SEG_CS, 0xa0fb, "CS.DPL 3 does not suit"},
@@ -161,8 +161,8 @@ static void rules_of_long_mode(void **state)
 		{F_AR + SEG_LDTR, 0x83, "LDTR.type 3 is not an LDT"},
 		{F_BASE + SEG_GDTR, BIT(50), "GDTR.base"},
 		{F_LIMIT + SEG_IDTR, 0x10000, "guest IDTR.limit 10000 has reserved bits"},
-		{F_RIP, BIT(47), "RIP 800000000000"},
-		{F_RFLAGS, 0, "guest RFLAGS 0 lacks bit 1"},
+		{F_RIP, BIT(47), "RIP is not an address"},
+		{F_RFLAGS, 0, "RFLAGS lacks bit 1"},
 		{F_RFLAGS, BIT(15) | RFLAGS_FIXED, "guest RFLAGS 8002 has reserved bits"},
 		{F_SHADOW, 0x10, "guest interruptibility 10 has reserved bits"},
 		{F_SHADOW, BLOCK_STI, "STI without RFLAGS.IF"},
@@ -178,7 +178,7 @@ static void rules_of_real_mode(void **state)
 	static const struct rule r[] = {
 		{F_CR4, CR4_VMXE | CR4_PCIDE, "CR4.PCIDE outside long mode"},
 		{F_AR + SEG_SS, 0xf3, "CS.DPL 0 does not suit CS.type b and SS.DPL 3"},
-		{F_RIP, BIT(32), "RIP 100000000"},
+		{F_RIP, BIT(32), "RIP is not an address"},
 		{F_ENTRY, ENTRY_LONG, "long mode without"},
 		{F_BASE + SEG_SS, BIT(40), "SS.base"},
 	};
@@ -210,14 +210,14 @@ static void rules_of_older_cpus(void **state)
 	c.proc2 &= ~(u32)PROC2_ANY_MODE;
 	c.cr0_must |= CR0_PE | CR0_PG;
 	assert_false(vmx_check(&c, f, why, sizeof(why)));
-	assert_non_null(strstr(why, "CR0 30 lacks bits 80000001"));
+	assert_non_null(strstr(why, "CR0 lacks bits"));
 
 	long_mode(NULL);
 	c.proc2 &= ~(u32)PROC2_ANY_MODE;
 	passes();
 	f[F_SEL + SEG_SS] = 0x1b;
 	assert_false(vmx_check(&c, f, why, sizeof(why)));
-	assert_non_null(strstr(why, "SS.RPL 3 is not CS.RPL 0"));
+	assert_non_null(strstr(why, "SS.RPL is not CS.RPL"));
 	f[F_SEL + SEG_SS] = 0x18;
 	f[F_SEL + SEG_DS] = 0x1b;
 	assert_false(vmx_check(&c, f, why, sizeof(why)));
@@ -272,8 +272,8 @@ static void words(void **state)
 	assert_string_equal(vmx_error_text(7), "entry with invalid control fields");
 	assert_string_equal(vmx_error_text(14), "an error that is not ours");
 	assert_string_equal(vmx_error_text(~0ul), "an error that is not ours");
-	assert_non_null(strstr(vmx_failure_text(BIT(31) | 33, 3), "NMI"));
-	assert_non_null(strstr(vmx_failure_text(BIT(31) | 34, 1), "MSR"));
+	assert_non_null(strstr(vmx_failure_text(BIT(31) | 33), "guest state"));
+	assert_non_null(strstr(vmx_failure_text(BIT(31) | 34), "MSR"));
 }
 
 int main(void)

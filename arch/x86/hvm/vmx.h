@@ -154,9 +154,9 @@ void vmx_describe(const struct vmx_caps *c, char *text, size_t size);
  * the rule in words, or true.
  */
 bool vmx_check(const struct vmx_caps *c, const u64 f[FIELDS], char *why, size_t size);
-/* A field's name, an instruction error (SDM vol. 3, 31.4) and a failed entry's qualification in words. */
+/* A field's name, an instruction error (SDM vol. 3, 31.4) and a failed entry's exit reason, in words. */
 void vmx_field_name(unsigned field, char *text, size_t size);
 const char *vmx_error_text(u64 error);
-const char *vmx_failure_text(u64 reason, u64 info);
+const char *vmx_failure_text(u64 reason);
 
 #endif

@@ -12,7 +12,7 @@
 
 enum { AR_TYPE = 0xf, AR_S = 0x10, AR_P = 0x80, AR_L = 0x2000, AR_DB = 0x4000, AR_G = 0x8000, AR_VM86 = 0xf3 };
 enum { TYPE_LDT = 2, TYPE_DATA = 3, TYPE_DATA_DOWN = 7, TYPE_TSS16 = 3, TYPE_TSS = 11, TYPE_CONFORMING = 13 };
-enum { SEL_RPL = 3, SEL_TI = 4 };
+enum { SEL_RPL = 3, SEL_TI = 4, EVENT_NONE = 8 };
 
 static const char *const segments[] = {"ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR", "GDTR", "IDTR"};
 
@@ -46,6 +46,19 @@ static bool broken_field(struct check *k, unsigned field, const char *what)
 static bool canonical(u64 a) { return (u64)((s64)(a << 16) >> 16) == a; }
 static u64 beyond_memory(void) { return ~BITS(hvm_host.phys_bits - 1u, 0); }
 
+struct rule {
+	u64 broken;
+	const char *text;
+};
+
+static bool check_rules(struct check *k, const struct rule *r, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (r[i].broken)
+			return broken(k, "%s", r[i].text);
+	return true;
+}
+
 /* Rules about one field alone. */
 static bool check_fields(struct check *k)
 {
@@ -76,34 +89,23 @@ static bool check_fields(struct check *k)
 	return true;
 }
 
-static bool check_fixed(struct check *k, unsigned field, u64 must, u64 may)
-{
-	u64 val = k->f[field];
-
-	if ((must & ~val) || (val & ~may))
-		return broken(k, "CR%c %lx lacks bits %lx, or has bits %lx, which this CPU does not",
-			      field == F_CR0 ? '0' : '4', val, must & ~val, val & ~may);
-	return true;
-}
-
 /* 27.3.1.1 */
 static bool check_registers(struct check *k)
 {
 	u64 cr0 = k->f[F_CR0], cr4 = k->f[F_CR4], efer = k->f[F_EFER];
-	bool lma = efer & EFER_LMA, lme = efer & EFER_LME;
+	bool pg = cr0 & CR0_PG, lma = efer & EFER_LMA, lme = efer & EFER_LME;
+	const struct rule rules[] = {
+		{k->c->cr0_must & ~cr0, "CR0 lacks bits that VMX needs"},
+		{cr0 & ~k->c->cr0_may, "CR0 has bits that this CPU does not have"},
+		{k->c->cr4_must & ~cr4, "CR4 lacks bits that VMX needs"},
+		{cr4 & ~k->c->cr4_may, "CR4 has bits that this CPU does not have"},
+		{pg && !(cr0 & CR0_PE), "CR0.PG without CR0.PE"},
+		{k->wide && (!pg || !(cr4 & CR4_PAE)), "long mode without CR0.PG and CR4.PAE"},
+		{!k->wide && (cr4 & CR4_PCIDE), "CR4.PCIDE outside long mode"},
+		{lma != k->wide || (pg && lma != lme), "EFER does not agree with CR0.PG and long mode"},
+	};
 
-	if (!check_fixed(k, F_CR0, k->c->cr0_must, k->c->cr0_may) ||
-	    !check_fixed(k, F_CR4, k->c->cr4_must, k->c->cr4_may))
-		return false;
-	if ((cr0 & CR0_PG) && !(cr0 & CR0_PE))
-		return broken(k, "CR0.PG without CR0.PE");
-	if (k->wide && (!(cr0 & CR0_PG) || !(cr4 & CR4_PAE)))
-		return broken(k, "long mode without CR0.PG and CR4.PAE");
-	if (!k->wide && (cr4 & CR4_PCIDE))
-		return broken(k, "CR4.PCIDE outside long mode");
-	if (lma != k->wide || ((cr0 & CR0_PG) && lma != lme))
-		return broken_field(k, F_EFER, "does not agree with CR0.PG and long mode");
-	return true;
+	return check_rules(k, rules, ARRAY_SIZE(rules));
 }
 
 static bool usable(const struct check *k, unsigned s) { return !(k->f[F_AR + s] & AR_UNUSABLE); }
@@ -170,17 +172,17 @@ static bool check_segment(struct check *k, unsigned s)
 /* The stack's privilege is the CPU's. */
 static bool check_privilege(struct check *k)
 {
-	unsigned dpl = dpl_of(k, SEG_SS);
+	unsigned dpl = dpl_of(k, SEG_SS), rpl = rpl_of(k, SEG_SS);
+	u64 cs = k->f[F_AR + SEG_CS];
+	bool real = !(k->f[F_CR0] & CR0_PE) || (cs & AR_TYPE) == TYPE_DATA;
+	const struct rule rules[] = {
+		{!k->any_mode && rpl != rpl_of(k, SEG_CS), "SS.RPL is not CS.RPL"},
+		{!k->any_mode && dpl != rpl, "SS.DPL is not SS.RPL"},
+		{dpl && real, "SS.DPL is not 0 in real mode"},
+		{k->wide && (cs & AR_L) && (cs & AR_DB), "CS.L and CS.D in long mode"},
+	};
 
-	if (!k->any_mode && rpl_of(k, SEG_SS) != rpl_of(k, SEG_CS))
-		return broken(k, "SS.RPL %u is not CS.RPL %u", rpl_of(k, SEG_SS), rpl_of(k, SEG_CS));
-	if (!k->any_mode && dpl != rpl_of(k, SEG_SS))
-		return broken(k, "SS.DPL %u is not SS.RPL %u", dpl, rpl_of(k, SEG_SS));
-	if (dpl && (!(k->f[F_CR0] & CR0_PE) || type_of(k, SEG_CS) == TYPE_DATA))
-		return broken(k, "SS.DPL %u in real mode", dpl);
-	if (k->wide && (k->f[F_AR + SEG_CS] & AR_L) && (k->f[F_AR + SEG_CS] & AR_DB))
-		return broken(k, "CS.L and CS.D in long mode");
-	return true;
+	return check_rules(k, rules, ARRAY_SIZE(rules));
 }
 
 /* TR and LDTR. */
@@ -208,38 +210,26 @@ static bool check_segments(struct check *k)
 	return (vm86 || check_privilege(k)) && check_system(k, SEG_TR) && check_system(k, SEG_LDTR);
 }
 
-/* 27.3.1.4 */
+/* 27.3.1.4 and 27.3.1.5 */
 static bool check_flow(struct check *k)
 {
-	u64 rip = k->f[F_RIP], flags = k->f[F_RFLAGS];
-	bool wide = k->wide && (k->f[F_AR + SEG_CS] & AR_L);
+	u64 rip = k->f[F_RIP], flags = k->f[F_RFLAGS], shadow = k->f[F_SHADOW], event = k->f[F_EVENT];
+	bool wide = k->wide && (k->f[F_AR + SEG_CS] & AR_L), step = k->f[F_PENDING] & PENDING_BS;
+	bool real = !(k->f[F_CR0] & CR0_PE), open = flags & RFLAGS_IF, sti = shadow & BLOCK_STI;
+	bool blocked = shadow & (BLOCK_STI | BLOCK_SS);
+	unsigned type = event & EVENT_VALID ? event >> 8 & 7 : EVENT_NONE;
+	const struct rule rules[] = {
+		{wide ? !canonical(rip) : rip >> 32, "RIP is not an address in this mode"},
+		{!(flags & RFLAGS_FIXED), "RFLAGS lacks bit 1"},
+		{(flags & RFLAGS_VM) && (k->wide || real), "RFLAGS.VM in long mode or real mode"},
+		{sti && (shadow & BLOCK_SS), "blocked by STI and by MOV SS"},
+		{sti && !open, "blocked by STI without RFLAGS.IF"},
+		{type == EVENT_INTR && (blocked || !open), "an interrupt that the guest does not take now"},
+		{type == EVENT_NMI && (shadow & (BLOCK_SS | BLOCK_NMI)), "an NMI that the guest does not take now"},
+		{blocked && step != !!(flags & RFLAGS_TF), "a pending single step does not agree with RFLAGS.TF"},
+	};
 
-	if (wide ? !canonical(rip) : rip >> 32 != 0)
-		return broken_field(k, F_RIP, "is not an address in this mode");
-	if (!(flags & RFLAGS_FIXED))
-		return broken_field(k, F_RFLAGS, "lacks bit 1");
-	if ((flags & RFLAGS_VM) && (k->wide || !(k->f[F_CR0] & CR0_PE)))
-		return broken(k, "RFLAGS.VM in long mode or real mode");
-	return true;
-}
-
-/* 27.3.1.5 */
-static bool check_events(struct check *k)
-{
-	u64 shadow = k->f[F_SHADOW], flags = k->f[F_RFLAGS], event = k->f[F_EVENT];
-	u64 blocked = shadow & (BLOCK_STI | BLOCK_SS);
-	bool valid = event & EVENT_VALID, step = k->f[F_PENDING] & PENDING_BS;
-	unsigned type = event >> 8 & 7;
-
-	if ((shadow & BLOCK_STI) && !(flags & RFLAGS_IF))
-		return broken(k, "blocked by STI without RFLAGS.IF");
-	if (valid && type == EVENT_INTR && (blocked || !(flags & RFLAGS_IF)))
-		return broken(k, "an interrupt that the guest does not take now");
-	if (valid && type == EVENT_NMI && (shadow & (BLOCK_SS | BLOCK_NMI)))
-		return broken(k, "an NMI that the guest does not take now");
-	if (blocked && step != !!(flags & RFLAGS_TF))
-		return broken(k, "a pending single step does not agree with RFLAGS.TF");
-	return true;
+	return check_rules(k, rules, ARRAY_SIZE(rules));
 }
 
 /* 27.3.1.6 */
@@ -260,8 +250,7 @@ bool vmx_check(const struct vmx_caps *c, const u64 f[FIELDS], char *why, size_t 
 {
 	struct check k = {c, f, why, size, c->proc2 & PROC2_ANY_MODE, f[F_ENTRY] & ENTRY_LONG};
 
-	return check_fields(&k) && check_registers(&k) && check_segments(&k) && check_flow(&k) && check_events(&k) &&
-	       check_pdptes(&k);
+	return check_fields(&k) && check_registers(&k) && check_segments(&k) && check_flow(&k) && check_pdptes(&k);
 }
 
 /* --- In words. */
@@ -307,19 +296,11 @@ const char *vmx_error_text(u64 error)
 	return error < ARRAY_SIZE(text) && text[error] ? text[error] : "an error that is not ours";
 }
 
-const char *vmx_failure_text(u64 reason, u64 info)
+const char *vmx_failure_text(u64 reason)
 {
-	switch (reason & 0xffff) {
-	case 33: /* guest state: what exactly is told for few rules */
-		return info == 2   ? "invalid guest state: PDPTEs"
-		       : info == 3 ? "invalid guest state: an NMI blocked by STI"
-		       : info == 4 ? "invalid guest state: VMCS link pointer"
-				   : "invalid guest state, by a rule that is not known here";
-	case 34:
-		return "an MSR of the entry's load list is refused";
-	case 41:
-		return "machine check at the entry";
-	default:
-		return "the entry failed for an unknown reason";
-	}
+	static const char *const text[] = {"invalid guest state, by a rule that is not known here",
+					   "an MSR of the entry's load list is refused"};
+	u64 i = (reason & 0xffff) - 33;
+
+	return i < ARRAY_SIZE(text) ? text[i] : "machine check at the entry";
 }
