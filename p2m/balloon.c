@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* Memory that the guest gives back, and gets again. */
-#include "lib/assert.h"
 #include "lib/errno.h"
 #include "p2m/internal.h"
 
@@ -44,16 +43,16 @@ int p2m_balloon(struct p2m *p, gfn_t gfn, unsigned order)
 	return err;
 }
 
-/* What was given back is one type for the whole range, so this takes no table and does not fail. */
-static void give_back(struct p2m *p, gfn_t gfn, unsigned order)
+/* Undoes a part of a reclaim. Even that may need a table, if its last one was merged away meanwhile. */
+static int give_back(struct p2m *p, gfn_t gfn, unsigned order)
 {
 	struct pt_debt debt = PT_DEBT_NONE;
 
 	lock_take(&p->lock);
 	int err = p2m_change(p, gfn, BIT(order), MFN_NONE, P2M_BALLOONED, true, &debt);
 	lock_drop(&p->lock);
-	ASSERT(!err);
 	pt_settle(&p->pt, &debt);
+	return err;
 }
 
 /* First it is to be populated at first touch, then touched: of whoever comes first, one populates. */
@@ -72,10 +71,9 @@ int p2m_reclaim(struct p2m *p, gfn_t gfn, unsigned order)
 		err = p2m_change(p, gfn, BIT(order), MFN_NONE, P2M_DEMAND, false, &debt);
 	lock_drop(&p->lock);
 	pt_settle(&p->pt, &debt);
-	for (gfn_t at = gfn; !err && at.n < gfn.n + BIT(order); at.n += p2m_rest(p2m_get(p, at), at)) {
+	if (err)
+		return err;
+	for (gfn_t at = gfn; !err && at.n < gfn.n + BIT(order); at.n += p2m_rest(p2m_get(p, at), at))
 		err = p2m_populate_at(p, at, &max);
-		if (err)
-			give_back(p, gfn, order);
-	}
-	return err;
+	return err && !give_back(p, gfn, order) ? err : 0; /* what cannot be undone comes at first touch */
 }

@@ -161,7 +161,8 @@ int p2m_protect(struct p2m *p, gfn_t gfn, unsigned order, enum p2m_type type);
 /*
  * Ballooning, at order 0 or 9: the guest gives RAM back, and gets it again, zeroed. All or nothing. -EINVAL: order,
  * alignment, width; -EPERM: not all of it is RAM of the guest; -EEXIST: some of it is given back already; -ENOENT: not
- * all of it was given back; -ENOMEM.
+ * all of it was given back; -ENOMEM. A reclaim for which there is no memory, not even to undo it, succeeds: what is
+ * missing comes at first touch.
  */
 int p2m_balloon(struct p2m *p, gfn_t gfn, unsigned order);
 int p2m_reclaim(struct p2m *p, gfn_t gfn, unsigned order);

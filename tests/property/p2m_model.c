@@ -171,7 +171,13 @@ static unsigned random_order(void)
 	return n < 4 ? ORDER_1G : n < 64 ? 10 : n < 160 ? ORDER_2M : n < 400 ? 3 : n < 700 ? 1 : 0;
 }
 
-static void maybe_fail(u64 one_in, u64 within) { host_fail_alloc(below(one_in) ? 0 : 1 + below(within)); }
+static bool maybe_fail(u64 one_in, u64 within)
+{
+	u64 nth = below(one_in) ? 0 : 1 + below(within);
+
+	host_fail_alloc(nth);
+	return nth;
+}
 
 static void do_set(void)
 {
@@ -387,15 +393,21 @@ static void do_reclaim(void)
 		gfn = random_gfn(0);
 	for (u64 i = gfn; i < gfn + n; i++)
 		out += model[i].type == P2M_BALLOONED;
-	maybe_fail(8, 2);
+	struct frames_stats memory;
+	bool failing = maybe_fail(8, 2);
 	int err = p2m_reclaim(&p2m, GFN(gfn), order);
 	host_fail_alloc(0);
+	frames_stats(&memory);
 	if (!in_ram_slot(gfn, n))
 		CHECK(err == -EPERM);
 	else
 		CHECK(out == n ? !err || err == -ENOMEM : err == -ENOENT);
 	for (u64 i = gfn; !err && i < gfn + n; i++) {
 		struct p2m_entry e = p2m_get(&p2m, GFN(i));
+		if (e.type == P2M_DEMAND && (failing || !memory.free)) { /* not even to undo it was there memory */
+			record(i, 1, 0, P2M_DEMAND);
+			continue;
+		}
 		CHECK(e.type == P2M_RAM && e.mfn.n < FRAMES && where[e.mfn.n] == NOT_OURS);
 		record(i, 1, e.mfn.n, P2M_RAM);
 	}

@@ -371,6 +371,28 @@ static void xsa_410_a_teardown_is_in_steps_and_complete(void **state)
 	assert_int_equal(setup(state), 0);
 }
 
+/*
+ * A reclaim without memory was undone by a change that "takes no table and cannot fail", but the table had been merged
+ * away: an assertion of the hypervisor that a guest could bring about. Now the page comes at first touch.
+ */
+static void a_reclaim_that_cannot_be_undone_is_one(void **state)
+{
+	const u64 gfn = RAM + PAGES + 3;
+
+	(void)state;
+	assert_int_equal(p2m_add_slot(&p2m, GFN(RAM + PAGES), 512, P2M_RAM), 0);
+	assert_int_equal(p2m_populate_on_demand(&p2m, GFN(RAM + PAGES)), 0);
+	assert_int_equal(p2m_balloon(&p2m, GFN(gfn), 0), 0);
+	assert_int_equal(entry(gfn).order, 0);
+	host_fail_alloc(1);
+	assert_int_equal(p2m_reclaim(&p2m, GFN(gfn), 0), 0);
+	assert_int_equal(entry(gfn).type, P2M_DEMAND);
+	assert_int_equal(p2m_fault(&p2m, gpa(gfn), P2M_READ), P2M_NOMEM);
+	host_fail_alloc(0);
+	assert_int_equal(p2m_fault(&p2m, gpa(gfn), P2M_READ), P2M_RETRY);
+	assert_int_equal(entry(gfn).type, P2M_RAM);
+}
+
 static void touch(void) { assert_int_equal(p2m_fault(&p2m, gpa(RAM + 3), P2M_WRITE), P2M_RETRY); }
 
 static void reclaim_too(void)
@@ -454,6 +476,7 @@ int main(void)
 		T(xsa_397_the_log_may_change_at_any_time),
 		T(xsa_410_a_teardown_is_in_steps_and_complete),
 		T(xsa_379_racing_reclaims_bring_one_frame),
+		T(a_reclaim_that_cannot_be_undone_is_one),
 		T(xsa_507_special_frames_are_left_alone),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
