@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 
+import bench_p2m
 import debian
 import image
 import initramfs
@@ -141,7 +142,7 @@ def main():
     p = argparse.ArgumentParser(prog="cleave bench")
     p.add_argument("--no-linux", action="store_true", help="only single operations")
     a = p.parse_args()
-    entries = measure(not a.no_linux)
+    entries = measure(not a.no_linux) + bench_p2m.entries()
     with open(os.path.join(BUILD, "bench.json"), "w", encoding="ascii") as f:
         json.dump(entries, f, indent=1)
     print("also in", os.path.relpath(os.path.join(BUILD, "bench.json")))
