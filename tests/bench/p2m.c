@@ -125,7 +125,7 @@ static void collapse(const struct pt_format *fmt)
 	p2m.work.collapse = p2m.work.merge = true;
 	for (u64 gfn = BASE + 512; gfn-- > BASE;)
 		must(p2m_set(&p2m, GFN(gfn), take(ORDER_4K), ORDER_4K, P2M_RAM));
-	MEASURE("collapse-2m", for (u64 now = 0; !p2m.collapses; now += 1000000000) p2m_work(&p2m, now));
+	MEASURE("collapse-2m", for (u64 now = 0; !p2m.collapses; now += 1000000) p2m_work(&p2m, now));
 	must(p2m.pt.leaves[1] != 1);
 	p2m_free(&p2m);
 }
