@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """
-Bochs without a screen: its COM1 is this program's standard input and output, as QEMU's is with -nographic.
+Bochs without a screen: its COM1 (or --com N) is this program's standard input and output, as QEMU's is with -nographic.
 
     bochs.py [options] IMAGE     boots a disk image, or an ISO if the name ends in .iso
 
@@ -26,7 +26,8 @@ import tty
 
 OFF, RESET, STOPPED, LIMIT, ENDED = 0, 2, 3, 124, 130
 ROM = "/usr/share/bochs/"
-INTEL, INTEL_NO_EPT, AMD = "corei7_skylake_x", "core2_penryn_t9600", "ryzen"
+INTEL, INTEL_NO_EPT = "corei7_skylake_x", "core2_penryn_t9600"
+AMD_MODELS = "ryzen", "trinity_apu"
 
 # Time stands at one moment of the calendar, and passes as instructions do: runs repeat themselves.
 BOCHSRC = """\
@@ -41,7 +42,7 @@ clock: sync=none, time0=946684800
 ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
 ata0-master: {drive}
 boot: {boot}
-com1: enabled=1, mode=term, dev={serial}
+{serial}
 log: log
 panic: action=fatal
 error: action=report
@@ -94,10 +95,13 @@ class Bochs:
         name = "boot" + (".iso" if a.image.endswith(".iso") else ".img")
         os.symlink(os.path.abspath(a.image), os.path.join(folder, name))
         kind = "cdrom, status=inserted" if name.endswith(".iso") else "disk, mode=flat"
+        serial = "com%d: enabled=1, mode=term, dev=%s" % (a.com, self.serial.name)
+        if a.com > 1:
+            serial = "com1: enabled=1, mode=null\n" + serial
         with open(os.path.join(folder, "bochsrc"), "w", encoding="ascii") as f:
             f.write(BOCHSRC.format(model=a.model, pcpus=a.pcpus, ips=a.ips, memory=a.memory, host_memory=min(a.memory, 2048),
                                    rom=ROM, drive="type=%s, path=%s" % (kind, name),
-                                   boot="cdrom" if name.endswith(".iso") else "disk", serial=self.serial.name,
+                                   boot="cdrom" if name.endswith(".iso") else "disk", serial=serial,
                                    ignore_bad_msrs=int(a.ignore_bad_msrs)))
         with open(os.path.join(folder, "go"), "w", encoding="ascii") as f:
             f.write("c\n")
@@ -236,6 +240,7 @@ def arguments():
     p.add_argument("--model", metavar="MODEL", default=INTEL, help="of the processor: `bochs --help cpu` lists them")
     p.add_argument("--pcpus", type=int, default=1)
     p.add_argument("--memory", type=megabytes, default="256M", help="as 512M or 2G")
+    p.add_argument("--com", type=int, default=1, help="the serial port that is the terminal")
     p.add_argument("--ips", type=int, default=50000000, help="instructions in a second of the machine; the TSC's rate")
     p.add_argument("--ignore-bad-msrs", action="store_true", help="Linux on the bare machine needs it")
     p.add_argument("--limit", type=float, help="seconds after which the machine is ended")

@@ -82,24 +82,19 @@ def grub_cfg(files, cmdline=""):
     return "\n".join(lines + ["}", ""])
 
 
-def stage(conf, cleave, cmdline, folder):
-    """Lays out what the boot partition holds under folder."""
-    source = os.path.dirname(os.path.abspath(conf))
-    names = named_files(conf)
+def stage(files, cleave, cmdline, folder):
+    """Lays out under folder what the boot partition holds. files: {name in /cleave: path}, all of them GRUB modules."""
     os.makedirs(os.path.join(folder, "boot", "grub"))
-    os.makedirs(os.path.join(folder, "cleave"))
-    shutil.copy(cleave, os.path.join(folder, "cleave", "cleave"))
-    shutil.copy(conf, os.path.join(folder, "cleave", "guests.conf"))
-    for name in names:
+    for name, path in {"cleave": cleave, **files}.items():
         to = os.path.join(folder, "cleave", name)
         os.makedirs(os.path.dirname(to), exist_ok=True)
         # Big files: a link where the file system allows, else a copy.
         try:
-            os.link(os.path.realpath(os.path.join(source, name)), to)
+            os.link(os.path.realpath(path), to)
         except OSError:
-            shutil.copy(os.path.join(source, name), to)
+            shutil.copy(path, to)
     with open(os.path.join(folder, "boot", "grub", "grub.cfg"), "w", encoding="utf-8") as f:
-        f.write(grub_cfg(["guests.conf"] + names, cmdline))
+        f.write(grub_cfg(files, cmdline))
 
 
 def tree_size(folder):
@@ -156,22 +151,28 @@ def make_disk(tree, out, tmp):
     shutil.move(disk, out)
 
 
-def make(conf, out, cleave=None, cmdline=""):
-    """Makes the image out from a config. Raises ImageError."""
+def pack(files, out, cleave=None, cmdline=""):
+    """Makes the image out of Cleave and files, {name: path}, which GRUB loads as modules."""
     cleave = cleave or os.path.join(BUILD, "cleave")
     if not os.path.exists(cleave):
         raise ImageError("%s is not built" % cleave)
     os.makedirs(os.path.dirname(os.path.abspath(out)), exist_ok=True)
     with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(out)), prefix=".image-") as tmp:
         tree = os.path.join(tmp, "tree")
-        os.makedirs(tree)
-        stage(conf, cleave, cmdline, tree)
+        stage(files, cleave, cmdline, tree)
         if out.endswith(".iso"):
             made = os.path.join(tmp, "out.iso")
             make_iso(tree, made)
             shutil.move(made, out)
         else:
             make_disk(tree, out, tmp)
+
+
+def make(conf, out, cleave=None, cmdline=""):
+    """Makes the image out of a config and the files that it names. Raises ImageError."""
+    source = os.path.dirname(os.path.abspath(conf))
+    files = {"guests.conf": conf, **{name: os.path.join(source, name) for name in named_files(conf)}}
+    pack(files, out, cleave, cmdline)
 
 
 def main():

@@ -4,6 +4,9 @@ System tests: Cleave on a whole emulated machine, read and typed at through its 
 
 A test asks the fixture `boot` for a machine, waits for text or report lines, and looks at what they say. Time is never
 measured: deadlines only end a machine that hangs, and then the test fails with the end of its console.
+
+A test runs on each machine of BOTH, one for each vendor, and its id names it: test_x[intel-bochs-skylake-...]. Another
+choice is made by the mark `machines(NAME, ...)`. What a machine cannot do skips the test, with the reason.
 """
 import os
 import re
@@ -19,6 +22,7 @@ import pytest
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(TOP, "tools"))
 
+import bochs  # noqa: E402
 import debian  # noqa: E402
 import image  # noqa: E402
 import initramfs  # noqa: E402
@@ -26,7 +30,30 @@ import run  # noqa: E402
 
 BUILD = image.BUILD
 CLEAVE = os.path.join(BUILD, "cleave")
-HANG = 180  # seconds after which a machine is taken for hung
+HANG = 300  # seconds after which a machine is taken for hung
+
+# name: (emulator, its CPU, how Cleave names the paging there). Bochs' SVM lacks an MSR that all real ones have.
+MACHINES = {
+    "amd-qemu": ("qemu", "max", "npt"),
+    "amd-bochs-ryzen": ("bochs", "ryzen", "npt"),
+    "amd-bochs-trinity": ("bochs", "trinity_apu", "npt"),
+    "intel-bochs-skylake": ("bochs", "corei7_skylake_x", "ept"),
+    "intel-bochs-haswell": ("bochs", "corei7_haswell_4770", "ept"),
+    "intel-bochs-sandybridge": ("bochs", "corei7_sandy_bridge_2600k", "ept"),
+    "intel-bochs-lynnfield": ("bochs", "corei5_lynnfield_750", "ept"),
+    "intel-bochs-penryn": ("bochs", "core2_penryn_t9600", "none"),
+    "intel-bochs-prescott": ("bochs", "p4_prescott_celeron_336", "none"),
+}
+BOTH = ("amd-qemu", "intel-bochs-skylake")
+OLDER_INTEL = ("intel-bochs-haswell", "intel-bochs-sandybridge", "intel-bochs-lynnfield")
+EVERY = BOTH + OLDER_INTEL + ("amd-bochs-ryzen", "amd-bochs-trinity")
+QEMU = pytest.mark.machines("amd-qemu")
+
+
+def pytest_generate_tests(metafunc):
+    if "boot" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("machines")
+        metafunc.parametrize("boot", mark.args if mark else BOTH, indirect=True)
 
 
 def tiny(kind="mb1"):
@@ -34,13 +61,15 @@ def tiny(kind="mb1"):
 
 
 class Machine:
-    """A running QEMU with its console and, if asked for, its monitor."""
+    """A running emulator with its console and, in QEMU, its monitor."""
 
-    def __init__(self, cmd, folder):
+    def __init__(self, cmd, folder, paging="npt"):
         self.folder = folder
+        self.paging = paging
         self.sockets = tempfile.TemporaryDirectory()  # a socket's path must be short
         self.monitor_path = os.path.join(self.sockets.name, "monitor")
-        cmd = cmd + ["-monitor", "unix:%s,server=on,wait=off" % self.monitor_path]
+        if cmd[0].startswith("qemu"):
+            cmd = cmd + ["-monitor", "unix:%s,server=on,wait=off" % self.monitor_path]
         self.text = ""
         self.child = pexpect.spawn(cmd[0], cmd[1:], cwd=folder, encoding="utf-8", codec_errors="replace", echo=False,
                                    timeout=HANG, maxread=65536)
@@ -87,7 +116,7 @@ class Machine:
             self.fail("the machine is still on after %d s" % seconds)
         self.child.close()
         if self.child.exitstatus or self.child.signalstatus:
-            self.fail("QEMU ended with %s" % (self.child.exitstatus or self.child.signalstatus))
+            self.fail("the emulator ended with %s" % (self.child.exitstatus or self.child.signalstatus))
         return self
 
     def reports(self, kind):
@@ -174,44 +203,71 @@ def put_file(folder, name, content):
         shutil.copy(content, to)
 
 
-@pytest.fixture
-def boot(tmp_path):
-    """
-    boot(conf, files, via=...): starts Cleave with this config and these files ({name: bytes or path}).
-    via: "kernel" (QEMU's multiboot loader), "disk" or "iso" (GRUB). without: names of files left out of the modules.
-    """
-    machines = []
+def in_bochs(model, drive, com=1, **options):
+    """The command that boots the image drive in Bochs. options: of bochs.command()."""
+    return bochs.command(drive, model=model, com=com, ignore_bad_msrs=model in bochs.AMD_MODELS, **options)
 
-    def start(conf, files=None, via="kernel", without=(), append=None, drop_reboot=True, **options):
-        folder = str(tmp_path / ("m%d" % len(machines)))
-        os.makedirs(folder)
+
+def in_qemu(default_cpu, com=1, extra=(), **options):
+    """The command that boots QEMU. options: of run.qemu()."""
+    ports = ["-serial", "null"] * (com - 1) + (["-serial", "stdio"] if com > 1 else [])
+    return run.qemu(extra=["-no-reboot", *ports, *extra], **{"cpu": default_cpu, **options})
+
+
+class Boot:
+    """The fixture `boot`."""
+
+    def __init__(self, machine, folder):
+        self.emulator, self.cpu, self.paging = MACHINES[machine]
+        self.folder = folder
+        self.machines = []
+
+    def __call__(self, conf, files=None, via=None, append=None, memory="1G", **options):
+        """
+        Starts Cleave with this config (None: there is none) and these files ({name: bytes or path}).
+        via: "disk" or "iso" (GRUB); "kernel" (QEMU's multiboot loader); None: what is quickest.
+        com: the serial port that the console is read from. cpu, vga, extra: of run.qemu(), for QEMU only.
+        """
+        self._can(via == "kernel", options.get("uefi"))
+        folder = self._new_folder()
         files = dict(files or {})
         if conf is not None:
-            put_file(folder, "guests.conf", conf.encode() if isinstance(conf, str) else conf)
+            files = {"guests.conf": conf.encode() if isinstance(conf, str) else conf, **files}
         for name, content in files.items():
             put_file(folder, name, content)
-        options.setdefault("memory", "1G")
-        options["extra"] = list(options.get("extra", ())) + (["-no-reboot"] if drop_reboot else [])
-        if via == "kernel":
-            names = (["guests.conf"] if conf is not None else []) + [n for n in files if n not in without]
-            cmd = run.qemu(kernel=CLEAVE, modules=names, append=append, **options)
-        else:
-            out = os.path.join(folder, "boot." + ("iso" if via == "iso" else "img"))
-            image.make(os.path.join(folder, "guests.conf"), out, cmdline=append or "")
-            cmd = run.qemu(drive=out, **options)
-        machines.append(Machine(cmd, folder))
-        return machines[-1]
+        if via in ("kernel", None) and self.emulator == "qemu":
+            return self._start(in_qemu(self.cpu, kernel=CLEAVE, modules=list(files), append=append, memory=memory, **options),
+                               folder)
+        out = os.path.join(folder, "boot." + ("iso" if via == "iso" else "img"))
+        image.pack({name: os.path.join(folder, name) for name in files}, out, cmdline=append or "")
+        return self.drive(out, folder, memory=memory, **options)
 
-    def drive(path, **options):
+    def drive(self, path, folder=None, **options):
         """Boots an image that is there already."""
-        folder = str(tmp_path / ("m%d" % len(machines)))
-        os.makedirs(folder)
-        machines.append(Machine(run.qemu(drive=path, extra=["-no-reboot"], **options), folder))
-        return machines[-1]
+        self._can(False, options.get("uefi"))
+        there = in_qemu if self.emulator == "qemu" else in_bochs
+        return self._start(there(self.cpu, drive=path, **{"memory": "1G", **options}), folder or self._new_folder())
 
-    start.drive = drive
-    yield start
-    for m in machines:
+    def _can(self, kernel, uefi):
+        if self.emulator == "bochs" and (kernel or uefi):
+            pytest.skip("Bochs has no " + ("UEFI firmware" if uefi else "multiboot loader"))
+
+    def _new_folder(self):
+        folder = os.path.join(self.folder, "m%d" % len(self.machines))
+        os.makedirs(folder)
+        return folder
+
+    def _start(self, cmd, folder):
+        self.machines.append(Machine(cmd, folder, self.paging))
+        return self.machines[-1]
+
+
+@pytest.fixture
+def boot(request, tmp_path):
+    """boot(conf, files, ...) starts a machine of the kind that the test's id names: class Boot."""
+    booted = Boot(request.param, str(tmp_path))
+    yield booted
+    for m in booted.machines:
         m.stop()
 
 
@@ -234,4 +290,5 @@ def guest(name="g", kernel="tiny", cmdline="", memory="64M", **more):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "machines(name, ...): the machines to run on, of MACHINES; else on BOTH")
     config.addinivalue_line("markers", "slow: takes more than about half a minute")

@@ -2,7 +2,7 @@
 """What a guest sees, how guests end, and that one's end is nobody else's."""
 import p2m_picture
 import pytest
-from conftest import guest, tiny
+from conftest import BOTH, EVERY, guest, tiny
 
 GOOD = "test=memory-size,memory-zeroed,memory-distinct,pit,lapic-timer memory=64M"
 
@@ -15,13 +15,23 @@ def all_passed(m, guests=1):
     assert all(a["errors"] == "0" for a in m.reports("audit"))
 
 
-@pytest.mark.parametrize("kind", ["mb1", "mb2", "pvh"])
-def test_the_whole_pc(boot, kind):
+def whole_pc(boot, kind):
     m = boot(guest(cmdline="test=all memory=256M", memory="256M"), {"tiny": tiny(kind)})
     m.wait_off()
     all_passed(m)
 
 
+@pytest.mark.machines(*EVERY)
+def test_the_whole_pc(boot):
+    whole_pc(boot, "mb1")
+
+
+@pytest.mark.parametrize("kind", ["mb2", "pvh"])
+def test_the_whole_pc_by_another_loader(boot, kind):
+    whole_pc(boot, kind)
+
+
+@pytest.mark.machines(*BOTH, "intel-bochs-lynnfield", "amd-bochs-ryzen")
 @pytest.mark.parametrize("vcpus,pcpus", [(2, 1), (2, 2), (4, 2)])
 def test_several_vcpus(boot, vcpus, pcpus):
     conf = guest(cmdline="test=smp,monotonic vcpus=%d" % vcpus, vcpus=vcpus)
