@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* link: -Wl,--wrap=memcpy */
+/* link: -Wl,--wrap=memcpy -Wl,--wrap=memset */
 /*
  * What operations of the P2M cost, in instructions, on a guest of 1 GB. Run by tools/bench_p2m.py under callgrind: each
  * measurement ends in a dump that has its name. Compiled as the image's release is; the port is that of the host tests,
@@ -32,11 +32,15 @@
 static struct p2m p2m;
 static const char *const orders[] = {"4k", "2m", "1g"};
 
-/* The linker's --wrap: copies of whole pages are neither made nor counted. */
+/* The linker's --wrap: copies of whole pages, and zeroing of 2 MB and more, are neither made nor counted. */
 void *__real_memcpy(void *to, const void *from, size_t n);
 void *__wrap_memcpy(void *to, const void *from, size_t n);
+void *__real_memset(void *to, int c, size_t n);
+void *__wrap_memset(void *to, int c, size_t n);
 
 void *__wrap_memcpy(void *to, const void *from, size_t n) { return n == PAGE_SIZE ? to : __real_memcpy(to, from, n); }
+
+void *__wrap_memset(void *to, int c, size_t n) { return n >= BIT(ORDER_2M) * PAGE_SIZE ? to : __real_memset(to, c, n); }
 
 static void must(int err)
 {
