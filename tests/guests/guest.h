@@ -40,6 +40,8 @@ void boot_parse(u32 magic, u64 info);
 const char *option(const char *key);
 u64 option_number(const char *key, u64 otherwise); /* with K, M, G */
 bool bare(void);
+/* Whether name is one of the comma-separated names in list, which a blank ends. */
+bool named(const char *list, const char *name);
 
 /* --- Output and verdicts (main.c). */
 void print(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* %s %c %d %u %x %lu %lx, 0 and width */

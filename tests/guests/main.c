@@ -80,21 +80,21 @@ void verdict(const char *name, bool good, const char *fmt, ...)
 		failed_checks++;
 }
 
-/* S5 with Cleave's sleep type, then with that of QEMU's PC, then QEMU's exit device. */
+/* S5 with Cleave's sleep type, then with that of QEMU's PC and Bochs', then QEMU's exit device. */
 void power_off(void)
 {
 	while (!(inb(COM1 + 5) & 0x40))
 		relax();
 	outw(0x604, 5 << 10 | 1 << 13);
 	outw(0x604, 1 << 13);
+	outw(0xb004, 1 << 13);
 	outb(0xf4, failed_checks ? 1 : 0);
 	cli();
 	for (;;)
 		asm volatile("hlt");
 }
 
-/* Whether name is one of the comma-separated names in list, which a blank ends. */
-static bool named(const char *list, const char *name)
+bool named(const char *list, const char *name)
 {
 	size_t n = strlen(name);
 	while (*list && *list != ' ') {
