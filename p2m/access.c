@@ -7,7 +7,7 @@
 #include "lib/string.h"
 #include "p2m/internal.h"
 
-#define READABLE (P2M_OWNED | P2M_MASK(P2M_SHARED))
+#define READABLE (P2M_MEMORY | P2M_MASK(P2M_SHARED))
 #define WRITABLE P2M_MASK(P2M_RAM)
 #define LOADABLE (WRITABLE | P2M_MASK(P2M_RO))
 

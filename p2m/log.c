@@ -20,7 +20,7 @@ static unsigned clean_mask(const struct p2m *p, struct p2m_entry e)
 }
 
 /* RAM that was written and then became read-only or tracked is dirty still. */
-static bool is_logged(struct p2m_entry e) { return P2M_MASK(e.type) & P2M_OWNED; }
+static bool is_logged(struct p2m_entry e) { return P2M_MASK(e.type) & P2M_MEMORY; }
 static bool is_dirty(struct p2m_entry e) { return is_logged(e) && (e.flags & PT_D); }
 
 /* Cleans all RAM, or makes it as if no log had been. Needs the lock. */

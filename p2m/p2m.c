@@ -41,7 +41,7 @@ struct pt_entry p2m_leaf(enum p2m_type type, mfn_t mfn)
 	static const u8 flags[P2M_TYPES] = {
 		[P2M_RAM] = PT_RWX | PT_D | PT_USER | PT_IPAT,   [P2M_RO] = PT_R | PT_X | PT_USER | PT_IPAT,
 		[P2M_DIRECT] = PT_R | PT_W | PT_D | PT_USER,     [P2M_SHARED] = PT_R | PT_X | PT_USER | PT_IPAT,
-		[P2M_TRACKED] = PT_R | PT_X | PT_USER | PT_IPAT,
+		[P2M_TRACKED] = PT_R | PT_X | PT_USER | PT_IPAT, [P2M_APIC] = PT_R | PT_W | PT_D | PT_USER | PT_IPAT,
 	};
 	struct pt_entry e = {.type = type, .flags = flags[type], .cache = type == P2M_DIRECT ? PT_UC : PT_WB};
 
@@ -336,12 +336,12 @@ int p2m_protect(struct p2m *p, gfn_t gfn, unsigned order, enum p2m_type type)
 {
 	struct pt_debt debt = PT_DEBT_NONE;
 
-	if (!(P2M_MASK(type) & P2M_OWNED) || check_range(p, gfn, MFN(0), order, type))
+	if (!(P2M_MASK(type) & P2M_MEMORY) || check_range(p, gfn, MFN(0), order, type))
 		return -EINVAL;
 	lock_take(&p->lock);
 	struct p2m_entry e = p2m_entry_at(p, gfn);
 	int err = -EPERM;
-	if ((P2M_MASK(e.type) & P2M_OWNED) && e.order >= order)
+	if ((P2M_MASK(e.type) & P2M_MEMORY) && e.order >= order)
 		err = p2m_change(p, gfn, BIT(order), e.mfn, type, false, &debt);
 	lock_drop(&p->lock);
 	pt_settle(&p->pt, &debt);

@@ -28,12 +28,14 @@ enum p2m_type {
 	P2M_SHARED,    /* copy on write */
 	P2M_BROKEN,    /* hardware error */
 	P2M_TRACKED,   /* RAM whose next write is to be noticed: read-only until then */
+	P2M_APIC,      /* MMIO that the CPU virtualises by itself, if it finds this page mapped there; no memory */
 	P2M_TYPES,
 };
 
 #define P2M_MASK(t) (1u << (t))
-#define P2M_OWNED   (P2M_MASK(P2M_RAM) | P2M_MASK(P2M_RO) | P2M_MASK(P2M_TRACKED)) /* the frame is the guest's own */
-#define P2M_BACKED  (P2M_OWNED | P2M_MASK(P2M_DIRECT) | P2M_MASK(P2M_SHARED))      /* have an mfn */
+#define P2M_MEMORY  (P2M_MASK(P2M_RAM) | P2M_MASK(P2M_RO) | P2M_MASK(P2M_TRACKED))
+#define P2M_OWNED   (P2M_MEMORY | P2M_MASK(P2M_APIC))                         /* the frame is the guest's own */
+#define P2M_BACKED  (P2M_OWNED | P2M_MASK(P2M_DIRECT) | P2M_MASK(P2M_SHARED)) /* have an mfn */
 
 struct p2m_entry {
 	mfn_t mfn; /* of this gfn, MFN_NONE if it has none */
@@ -153,8 +155,8 @@ int p2m_remove(struct p2m *p, gfn_t gfn, unsigned order);
 /* Without a lock; from this pCPU's cache if no flush has made that void. */
 struct p2m_entry p2m_get(const struct p2m *p, gfn_t gfn);
 /*
- * Gives the guest's own frames at [gfn, gfn + 2^order), which one entry covers, another type of its own: P2M_RAM,
- * P2M_RO or P2M_TRACKED. -EINVAL; -EPERM: they are not the guest's own, or more than one entry; -ENOMEM.
+ * Gives the guest's memory at [gfn, gfn + 2^order), which one entry covers, another type of memory: P2M_RAM, P2M_RO or
+ * P2M_TRACKED. -EINVAL; -EPERM: it is not the guest's memory, or more than one entry; -ENOMEM.
  */
 int p2m_protect(struct p2m *p, gfn_t gfn, unsigned order, enum p2m_type type);
 

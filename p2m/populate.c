@@ -159,7 +159,7 @@ static enum p2m_verdict judge(struct p2m *p, gfn_t gfn, unsigned access)
 		return p2m_touch(p, gfn) ? P2M_NOMEM : P2M_RETRY;
 	case P2M_BROKEN:
 		return P2M_DENY;
-	default: /* P2M_NONE, P2M_MMIO, P2M_BALLOONED: whatever the bus says; all ones if nobody answers */
+	default: /* P2M_NONE, P2M_MMIO, P2M_APIC, P2M_BALLOONED: whatever the bus says; all ones if nobody answers */
 		return access & P2M_EXEC ? P2M_DENY : P2M_TO_MMIO;
 	}
 }

@@ -32,7 +32,7 @@ u64 p2m_frames(const struct p2m *p, unsigned order)
 /* One letter for 2 MB of the guest's addresses. */
 static char cell(const struct p2m *p, gfn_t gfn)
 {
-	static const char letters[] = ".MRmXDBS!T";
+	static const char letters[] = ".MRmXDBS!TA";
 	_Static_assert(sizeof(letters) == P2M_TYPES + 1, "a letter for each type");
 	struct p2m_entry e = p2m_get(p, gfn);
 	u64 backed = 0;
@@ -42,7 +42,7 @@ static char cell(const struct p2m *p, gfn_t gfn)
 	if (e.order >= ORDER_2M)
 		return letters[e.type];
 	for (u64 end = gfn.n + BIT(ORDER_2M); gfn.n < end; gfn.n++)
-		backed += (P2M_MASK(p2m_get(p, gfn).type) & P2M_OWNED) != 0;
+		backed += (P2M_MASK(p2m_get(p, gfn).type) & P2M_MEMORY) != 0;
 	return (char)('0' + backed / (BIT(ORDER_2M) / 8));
 }
 

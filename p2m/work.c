@@ -180,7 +180,7 @@ static void sample(struct p2m *p, u64 now)
 	lock_take(&p->lock);
 	for (unsigned i = 0; i < LOOK_SAMPLE && w->sample_at.n < p2m_limit(p); i++) {
 		struct p2m_entry e = p2m_entry_at(p, w->sample_at);
-		if ((P2M_MASK(e.type) & P2M_OWNED) && (e.flags & PT_A)) {
+		if ((P2M_MASK(e.type) & P2M_MEMORY) && (e.flags & PT_A)) {
 			pt_flags(&p->pt, gfn_to_gpa(w->sample_at), 0, PT_A, &debt);
 			w->accessed += BIT(e.order);
 		}

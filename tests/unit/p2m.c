@@ -528,6 +528,7 @@ static void faults_get_their_verdict(void **state)
 		{P2M_RO, P2M_RETRY, P2M_TO_MMIO, P2M_RETRY},    {P2M_MMIO, P2M_TO_MMIO, P2M_TO_MMIO, P2M_DENY},
 		{P2M_DIRECT, P2M_RETRY, P2M_RETRY, P2M_DENY},   {P2M_BALLOONED, P2M_TO_MMIO, P2M_TO_MMIO, P2M_DENY},
 		{P2M_SHARED, P2M_RETRY, P2M_DENY, P2M_RETRY},   {P2M_BROKEN, P2M_DENY, P2M_DENY, P2M_DENY},
+		{P2M_APIC, P2M_TO_MMIO, P2M_TO_MMIO, P2M_DENY},
 	};
 	mfn_t own = alloc(0, OWNER), host = alloc(0, OWNER_HOST);
 
@@ -550,7 +551,7 @@ static void faults_get_their_verdict(void **state)
 	assert_int_equal(p2m_fault(&p2m, BIT(40), P2M_READ), P2M_TO_MMIO);  /* beyond the width */
 	assert_int_equal(p2m_fault(&p2m, ~0ull, P2M_EXEC), P2M_DENY);
 	assert_int_equal(p2m.faults[P2M_RETRY], 3 + 2 + 2 + 2);
-	assert_int_equal(p2m.faults[P2M_DENY], 1 + 1 + 1 + 1 + 1 + 3 + 1);
+	assert_int_equal(p2m.faults[P2M_DENY], 1 + 1 + 1 + 1 + 1 + 3 + 1 + 1);
 	assert_int_equal(p2m.faults[P2M_NOMEM], 0);
 	assert_int_equal(p2m_set(&p2m, GFN(RAM + 9), MFN_NONE, 0, P2M_NONE), 0);
 	assert_int_equal(frames_free(host, 0, OWNER_HOST), 0);

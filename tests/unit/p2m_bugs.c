@@ -433,7 +433,7 @@ static void xsa_379_racing_reclaims_bring_one_frame(void **state)
  */
 static void xsa_507_special_frames_are_left_alone(void **state)
 {
-	static const u8 types[] = {P2M_RO, P2M_TRACKED, P2M_DIRECT, P2M_SHARED, P2M_BROKEN, P2M_MMIO};
+	static const u8 types[] = {P2M_RO, P2M_TRACKED, P2M_DIRECT, P2M_SHARED, P2M_BROKEN, P2M_MMIO, P2M_APIC};
 	mfn_t host = alloc(0, OWNER_HOST), own = alloc(0, OWNER);
 
 	(void)state;
