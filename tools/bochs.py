@@ -24,6 +24,8 @@ import termios
 import time
 import tty
 
+import stops
+
 OFF, RESET, STOPPED, LIMIT, ENDED = 0, 2, 3, 124, 130
 ROM = "/usr/share/bochs/"
 INTEL, INTEL_NO_EPT = "corei7_skylake_x", "core2_penryn_t9600"
@@ -56,8 +58,10 @@ private_colormap: enabled=0
 
 
 def command(path, pcpus=1, memory="256M", model=INTEL, **options):
-    """The command of this program, as run.qemu() has it for QEMU."""
+    """The command of this program, as run.qemu() has it for QEMU. options: its own; at: [(place, commands)]."""
     cmd = [sys.executable, os.path.abspath(__file__), "--pcpus", str(pcpus), "--memory", memory, "--model", model]
+    for place, commands in options.pop("at", ()):
+        cmd += ["--at", place, commands]
     for name, value in options.items():
         flag = "--" + name.replace("_", "-")
         cmd += [flag] if value is True else [flag, str(value)] if value else []
@@ -91,6 +95,8 @@ class Bochs:
         self.log_read = 0
         self.log_end = b""
         self.resets = 0
+        self.stops = a.at
+        self.commands, self.prompts = [], 1
         # Bochs puts a lock file beside the image and leaves it behind when it is killed: that place is this folder.
         name = "boot" + (".iso" if a.image.endswith(".iso") else ".img")
         os.symlink(os.path.abspath(a.image), os.path.join(folder, name))
@@ -104,7 +110,7 @@ class Bochs:
                                    boot="cdrom" if name.endswith(".iso") else "disk", serial=serial,
                                    ignore_bad_msrs=int(a.ignore_bad_msrs)))
         with open(os.path.join(folder, "go"), "w", encoding="ascii") as f:
-            f.write("c\n")
+            f.write(stops.script(a.at))
         self.pid, self.terminal = pty.fork()
         if not self.pid:
             os.chdir(folder)
@@ -126,6 +132,25 @@ class Bochs:
         if where:
             self.screen = os.open(where[1], os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
             tty.setraw(self.screen)
+        self.answer()
+
+    def answer(self):
+        """
+        The debugger's next command, when it waits for one: its prompts are numbered. What it does not understand it
+        would pass over, and where it stops without our asking it would wait for ever: both end the machine.
+        """
+        before, prompt, after = self.said.partition(b"<bochs:%d> " % self.prompts)
+        if not prompt:
+            return
+        stop = re.search(rb"\((\d+)\) Breakpoint (\d+), ", before)
+        if stop and not self.commands:
+            self.commands = [b"set $cpu = " + stop[1], *self.stops[int(stop[2]) - 1].commands, b"c"]
+        if self.commands and b"error at" not in before:
+            command, self.said = self.commands.pop(0), after
+        else:
+            command = b"q"
+        self.prompts += 1
+        os.write(self.terminal, command + b"\n")
 
     def was_reset(self):
         """Reads on in the log. The first reset is the power switch."""
@@ -243,12 +268,18 @@ def arguments():
     p.add_argument("--com", type=int, default=1, help="the serial port that is the terminal")
     p.add_argument("--ips", type=int, default=50000000, help="instructions in a second of the machine; the TSC's rate")
     p.add_argument("--ignore-bad-msrs", action="store_true", help="Linux on the bare machine needs it")
+    p.add_argument("--at", nargs=2, action="append", default=[], metavar=("PLACE", "COMMANDS"),
+                   help="has the debugger do that whenever Cleave is there: see stops.py; may be given again")
     p.add_argument("--limit", type=float, help="seconds after which the machine is ended")
     return p.parse_args()
 
 
 def main():
     a = arguments()
+    try:
+        a.at = stops.resolve(a.at)
+    except stops.StopsError as e:
+        sys.exit("bochs.py: %s" % e)
     for s in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
         signal.signal(s, stop)
     before = termios.tcgetattr(0) if os.isatty(0) else None
