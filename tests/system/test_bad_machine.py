@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""
+Processors that no emulator has: VMX that is taken away, switched off or broken, and VMX that lacks parts.
+
+Bochs' debugger stops the machine at Cleave's own RDMSR or VMWRITE and changes what it reads or writes (tools/stops.py);
+everything else is the real image on Skylake. What QEMU and Bochs have of themselves is in test_machine.py.
+"""
+import re
+
+import pytest
+from conftest import guest, tiny
+
+pytestmark = pytest.mark.machines("intel-bochs-skylake")
+
+FEATURE_CONTROL, LOCKED = 0x3a, 1
+BASIC, PIN, PROC, EXIT, ENTRY, PROC2, EPT_VPID = 0x480, 0x481, 0x482, 0x483, 0x484, 0x48b, 0x48c
+TRUE = {PIN: 0x48d, PROC: 0x48e, EXIT: 0x48f, ENTRY: 0x490}  # what newer processors have beside them, and Cleave reads
+
+
+def without(msr, *bits):
+    """Stops where Cleave reads that capability MSR, and clears those bits. Bits from 32 on are what may be set."""
+    condition = "(ecx == %#x) | (ecx == %#x)" % (msr, TRUE.get(msr, msr))
+    halves = {"eax": [b for b in bits if b < 32], "edx": [b - 32 for b in bits if b >= 32]}
+    commands = ["set %s = %s & %#x" % (r, r, 0xffffffff & ~sum(1 << b for b in clear)) for r, clear in halves.items() if clear]
+    return "after rdmsr in probe if " + condition, "; ".join(commands)
+
+
+def start(boot, conf, *stops, **options):
+    return boot(conf, {"tiny": tiny()}, at=stops, **options)
+
+
+# --- No guest can run. The machine stays as it is, for the message to be read.
+
+def useless(m, message):
+    m.wait("no guest could be started")
+    m.still_up()
+    assert message in m.lines()
+    assert m.report("boot")["modes"] == "none"
+    assert m.report("end", guest="g")["reason"] == "config"
+
+
+def test_vmx_locked_off(boot):
+    m = start(boot, guest(), ("after rdmsr in vmx_cpu_on if ecx == %#x" % FEATURE_CONTROL, "set eax = %d" % LOCKED))
+    useless(m, "hvm: VMX is switched off and locked by the firmware: enable VT-x in the firmware's set-up")
+
+
+def test_vmx_in_use(boot):
+    """CR4.VMXE is set when Cleave comes."""
+    m = start(boot, guest(), ("after mov .*,cr4 in vmx_cpu_on", "set $1 = $1 | 0x2000"))
+    useless(m, "hvm: VMX is in use already: switch off what runs below Cleave")
+
+
+@pytest.mark.parametrize("what,stop", [
+    ("a VMCS in write-back memory, anywhere", without(BASIC, 52)),
+    ("exits for interrupts, or virtual NMIs", without(PIN, 37)),
+    ("64-bit guests and hosts", without(ENTRY, 41)),
+    ("EPT, and this version has no shadow pager", without(PROC2, 33)),
+    ("EPT, and this version has no shadow pager", without(PROC, 63)),  # no secondary controls at all
+    ("EPT tables in write-back memory", without(EPT_VPID, 14)),
+    ("EPT tables of four levels", without(EPT_VPID, 6)),
+    ("INVEPT", without(EPT_VPID, 20)),
+    ("INVEPT", without(EPT_VPID, 25, 26)),  # of no kind
+])
+def test_vmx_lacks_what_cleave_cannot_do_without(boot, what, stop):
+    useless(start(boot, guest(), stop), "hvm: this CPU has VMX, but lacks " + what)
+
+
+def test_vmx_locked_off_on_one_processor(boot):
+    """It is left out, and guests run on the other. hvm_cpu_on is not run by the first; its stack is in the image."""
+    second = "after rdmsr in vmx_cpu_on if rsp < 0xffffffff80000000"
+    m = start(boot, guest(cmdline="test=cpuid"), ("hvm_cpu_on", "r"), (second, "set eax = %d" % LOCKED), pcpus=2)
+    m.wait_off()
+    assert "smp: processor with APIC id 1 does not start: left out" in m.lines()
+    assert m.report("boot")["pcpus"] == "1"
+    assert m.report("guest")["failed"] == "0"
+
+
+# --- One guest cannot go on.
+
+@pytest.mark.parametrize("field,instead,detail", [
+    (0x6802, 0x6ffe, "guest CR3 = 0 is refused: no such VMCS field on this CPU"),
+    (0x4002, 0x6008, "entry with invalid control fields"),
+    (0x0c02, 0x6008, "entry with invalid host-state fields"),
+    (0x6820, 0x6008, "invalid guest state, by a rule that is not known here, qualification 0"),
+], ids=["field", "control", "host", "guest"])
+def test_a_vmcs_that_the_cpu_refuses(boot, field, instead, detail):
+    """
+    Once, a field of the first guest's VMCS is written elsewhere. That guest is stopped, with the CPU's reason; the other
+    notices nothing. States that Cleave knows to be wrong are in test_vmx.py.
+    """
+    conf = guest("bad", cmdline="test=cpuid", on_crash="stop") + guest("good", cmdline="test=cpuid,state")
+    m = start(boot, conf, ("before vmwrite in vmx_write_dirty if $1 == %#x" % field, "set $1 = %#x; d $n" % instead))
+    m.wait_off()
+    bad, good = m.report("end", guest="bad"), m.report("end", guest="good")
+    assert bad["reason"] == "crash"
+    assert bad["detail"].startswith("the processor refuses the vCPU's state: %s (code " % detail)
+    assert good["reason"] == "poweroff"
+    assert m.report("guest")["failed"] == "0"
+
+
+# --- Older processors: what is missing is done without, and a guest sees no difference.
+
+WHOLE = "test=memory-size,memory-zeroed,memory-distinct,hole,cpuid,exceptions,state,string-io,mmio-forms,realmode," \
+    "lapic-timer,hlt,priority,balloon memory=64M"
+
+NO_UNRESTRICTED, NO_VPID, NO_TPR_SHADOW, NO_TIMER = without(PROC2, 39), without(PROC2, 37), without(PROC, 53), without(PIN, 38)
+NO_EFER, NO_PAT = without(ENTRY, 47), without(EXIT, 51)
+
+# what the boot report says no to: what the CPU lacks
+FALLBACKS = {
+    "": [],
+    "ept-1g ept-2m": [without(EPT_VPID, 16, 17)],
+    "ept-ad": [without(EPT_VPID, 21)],
+    "unrestricted ept-ad": [NO_UNRESTRICTED],
+    "vpid": [NO_VPID],
+    "vpid ": [without(EPT_VPID, 32)],  # INVVPID is what lacks
+    "tpr-shadow": [NO_TPR_SHADOW],
+    "preemption-timer": [NO_TIMER],
+    "efer-load pat-load": [NO_EFER, NO_PAT],
+    "ept-1g ept-2m ept-ad unrestricted vpid tpr-shadow preemption-timer":
+        [without(EPT_VPID, 16, 17, 21), without(PROC2, 37, 39), NO_TPR_SHADOW, NO_TIMER],
+}
+
+
+@pytest.fixture(scope="module")
+def said():
+    """What the tiny guest said on the first of these machines; it must say the same on each."""
+    return []
+
+
+@pytest.mark.parametrize("lacks", FALLBACKS, ids=lambda name: "-".join(name.split()) or "nothing")
+def test_done_without(boot, said, lacks):
+    m = start(boot, guest(cmdline=WHOLE), *FALLBACKS[lacks])
+    m.wait_off()
+    line = next(line for line in m.lines() if "hvm: VMX:" in line)
+    assert sorted(re.findall(r"([a-z0-9-]+) no", line)) == sorted(lacks.split())
+    checks = [line for line in m.lines() if line.startswith("@check")]
+    assert len(checks) > 20 and not [c for c in checks if " ok" not in c]
+    said.extend([] if said else checks)
+    assert checks == said
+    assert m.report("end", guest="g")["reason"] == "poweroff"
+    assert all(a["errors"] == "0" for a in m.reports("audit"))
+    if "ept-2m" in lacks:
+        assert {p["2m"] for p in m.reports("p2m")} == {"0"}
