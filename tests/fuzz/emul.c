@@ -34,73 +34,57 @@ static void must(bool holds)
 }
 
 /* Mostly EMUL_OK. */
-static enum emul_result answer(struct input *in, struct emul_fault *f)
+static enum emul_result answer(struct input *in)
 {
 	u8 v;
 
 	take(in, &v, 1);
 	must(++in->accesses < 100000);
-	*f = (struct emul_fault){.vector = 14, .has_error = true, .error = v};
 	return v == 0xff ? EMUL_FAULT : v == 0xfe ? EMUL_RETRY : v == 0xfd ? EMUL_UNKNOWN : EMUL_OK;
 }
 
-static enum emul_result f_read(void *ctx, enum seg s, u64 off, void *buf, unsigned size, enum emul_access a,
-			       struct emul_fault *f)
+static enum emul_result f_raise(void *ctx, u8 vector)
+{
+	must(vector < 32);
+	return EMUL_FAULT;
+}
+
+static enum emul_result f_access(void *ctx, enum seg s, u64 off, void *buf, unsigned size, enum emul_access a)
 {
 	struct input *in = ctx;
 
 	must(s < SEGS_USER && size >= 1 && size <= 16 && a <= EMUL_RMW);
-	for (unsigned i = 0; i < size; i++)
-		((u8 *)buf)[i] = in->mem[(off + i) % sizeof(in->mem)];
-	return answer(in, f);
+	for (unsigned i = 0; i < size; i++) {
+		u8 *mem = &in->mem[(off + i) % sizeof(in->mem)], *v = (u8 *)buf + i;
+
+		*(a == EMUL_WRITE ? mem : v) = a == EMUL_WRITE ? *v : *mem;
+	}
+	return answer(in);
 }
 
-static enum emul_result f_write(void *ctx, enum seg s, u64 off, const void *buf, unsigned size, struct emul_fault *f)
-{
-	struct input *in = ctx;
-
-	must(s < SEGS_USER && size >= 1 && size <= 16);
-	for (unsigned i = 0; i < size; i++)
-		in->mem[(off + i) % sizeof(in->mem)] = ((const u8 *)buf)[i];
-	return answer(in, f);
-}
-
-static enum emul_result f_cmpxchg(void *ctx, enum seg s, u64 off, void *old, const void *new, unsigned size, bool *done,
-				  struct emul_fault *f)
+static enum emul_result f_cmpxchg(void *ctx, enum seg s, u64 off, void *old, const void *new, unsigned size, bool *done)
 {
 	u8 match;
 
 	take(ctx, &match, 1);
 	*done = match & 1;
-	if (*done)
-		return f_write(ctx, s, off, new, size, f);
-	return f_read(ctx, s, off, old, size, EMUL_RMW, f);
+	return f_access(ctx, s, off, *done ? (void *)new : old, size, *done ? EMUL_WRITE : EMUL_RMW);
 }
 
-static enum emul_result f_in(void *ctx, u16 port, unsigned size, u32 *val, struct emul_fault *f)
+static enum emul_result f_io(void *ctx, u16 port, unsigned size, u32 *val, bool write)
 {
 	must(size == 1 || size == 2 || size == 4);
-	*val = port;
-	return answer(ctx, f);
+	if (!write)
+		*val = port;
+	return answer(ctx);
 }
 
-static enum emul_result f_out(void *ctx, u16 port, unsigned size, u32 val, struct emul_fault *f)
-{
-	must(size == 1 || size == 2 || size == 4);
-	return answer(ctx, f);
-}
-
-static enum emul_result f_get(void *ctx, unsigned n, u64 *val, struct emul_fault *f)
+static enum emul_result f_cr(void *ctx, unsigned n, u64 *val, bool write)
 {
 	must(n < 16);
-	take(ctx, val, 8);
-	return answer(ctx, f);
-}
-
-static enum emul_result f_set(void *ctx, unsigned n, u64 val, struct emul_fault *f)
-{
-	must(n < 16);
-	return answer(ctx, f);
+	if (!write)
+		take(ctx, val, 8);
+	return answer(ctx);
 }
 
 static u16 f_get_sel(void *ctx, enum seg s)
@@ -112,10 +96,10 @@ static u16 f_get_sel(void *ctx, enum seg s)
 	return v;
 }
 
-static enum emul_result f_load_seg(void *ctx, enum seg s, u16 sel, struct emul_fault *f)
+static enum emul_result f_load_seg(void *ctx, enum seg s, u16 sel)
 {
 	must(s < SEGS);
-	return answer(ctx, f);
+	return answer(ctx);
 }
 
 static unsigned f_cpl(void *ctx)
@@ -128,11 +112,11 @@ static unsigned f_cpl(void *ctx)
 
 static unsigned f_stack_size(void *ctx) { return f_cpl(ctx) & 1 ? 2 : 4; }
 
-static enum emul_result f_system(void *ctx, const struct insn *in, struct gregs *r, struct emul_fault *f)
+static enum emul_result f_system(void *ctx, const struct insn *in, struct gregs *r)
 {
 	must(in->len > 0);
 	take(ctx, r, sizeof(*r));
-	return answer(ctx, f);
+	return answer(ctx);
 }
 
 static void f_xmm(void *ctx, unsigned n, void *val, bool write)
@@ -143,13 +127,11 @@ static void f_xmm(void *ctx, unsigned n, void *val, bool write)
 }
 
 static const struct emul_ops ops = {
-	.read = f_read,
-	.write = f_write,
+	.raise = f_raise,
+	.access = f_access,
 	.cmpxchg = f_cmpxchg,
-	.in = f_in,
-	.out = f_out,
-	.read_cr = f_get,
-	.write_cr = f_set,
+	.io = f_io,
+	.cr = f_cr,
 	.get_sel = f_get_sel,
 	.load_seg = f_load_seg,
 	.cpl = f_cpl,
@@ -164,7 +146,6 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	u8 mode, n, *bytes;
 	struct insn in;
 	struct gregs r, before;
-	struct emul_fault fault;
 	enum emul_result res;
 	int err;
 
@@ -180,7 +161,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	if (err == 0) {
 		must(in.len > 0);
 		before = r;
-		res = insn_exec(&in, &r, &ops, &input, &fault);
+		res = insn_exec(&in, &r, &ops, &input);
 		if (res != EMUL_OK && res != EMUL_AGAIN && !in.rep)
 			must(!memcmp(&r, &before, sizeof(r)));
 	}

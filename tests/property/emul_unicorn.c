@@ -50,6 +50,7 @@ struct world {
 	u16 sel[SEGS];
 	u8 xmm[16][16];
 	bool outside; /* it reached for what Unicorn does not have */
+	u8 vector;    /* of the last exception */
 };
 
 static u64 seg_base(const struct world *w, enum seg s)
@@ -72,27 +73,22 @@ static u8 *at(struct world *w, enum seg s, u64 off, unsigned size, u32 end)
 	return w->mem + lin;
 }
 
-static enum emul_result w_read(void *ctx, enum seg s, u64 off, void *buf, unsigned size, enum emul_access a,
-			       struct emul_fault *f)
+static enum emul_result w_raise(void *ctx, u8 vector)
 {
-	u8 *p = at(ctx, s, off, size, a == EMUL_RMW ? CODE : TOP);
+	((struct world *)ctx)->vector = vector;
+	return EMUL_FAULT;
+}
+
+static enum emul_result w_access(void *ctx, enum seg s, u64 off, void *buf, unsigned size, enum emul_access a)
+{
+	u8 *p = at(ctx, s, off, size, a == EMUL_READ ? TOP : CODE);
 
 	if (p)
-		memcpy(buf, p, size);
+		memcpy(a == EMUL_WRITE ? p : buf, a == EMUL_WRITE ? buf : p, size);
 	return p ? EMUL_OK : EMUL_FAULT;
 }
 
-static enum emul_result w_write(void *ctx, enum seg s, u64 off, const void *buf, unsigned size, struct emul_fault *f)
-{
-	u8 *p = at(ctx, s, off, size, CODE);
-
-	if (p)
-		memcpy(p, buf, size);
-	return p ? EMUL_OK : EMUL_FAULT;
-}
-
-static enum emul_result w_cmpxchg(void *ctx, enum seg s, u64 off, void *old, const void *new, unsigned size, bool *done,
-				  struct emul_fault *f)
+static enum emul_result w_cmpxchg(void *ctx, enum seg s, u64 off, void *old, const void *new, unsigned size, bool *done)
 {
 	u8 *p = at(ctx, s, off, size, CODE);
 
@@ -108,7 +104,7 @@ static enum emul_result w_cmpxchg(void *ctx, enum seg s, u64 off, void *old, con
 
 static u16 w_get_sel(void *ctx, enum seg s) { return ((struct world *)ctx)->sel[s]; }
 
-static enum emul_result w_load_seg(void *ctx, enum seg s, u16 sel, struct emul_fault *f)
+static enum emul_result w_load_seg(void *ctx, enum seg s, u16 sel)
 {
 	((struct world *)ctx)->sel[s] = sel;
 	return EMUL_OK;
@@ -125,8 +121,8 @@ static void w_xmm(void *ctx, unsigned n, void *val, bool write)
 }
 
 static const struct emul_ops ops = {
-	.read = w_read,
-	.write = w_write,
+	.raise = w_raise,
+	.access = w_access,
 	.cmpxchg = w_cmpxchg,
 	.get_sel = w_get_sel,
 	.load_seg = w_load_seg,
@@ -437,7 +433,6 @@ static bool compare(uc_engine *uc, struct world *w, const struct insn *in, const
 static bool run_one(uc_engine *uc, struct world *w, u32 code, unsigned *compared)
 {
 	struct gregs before = {0}, after;
-	struct emul_fault fault;
 	struct insn in;
 	u8 b[INSN_MAX];
 	u64 base = w->mode == MODE_REAL ? CODE : 0;
@@ -461,10 +456,10 @@ static bool run_one(uc_engine *uc, struct world *w, u32 code, unsigned *compared
 	after = before;
 	w->outside = false;
 	do
-		res = insn_exec(&in, &after, &ops, w, &fault);
+		res = insn_exec(&in, &after, &ops, w);
 	while (res == EMUL_AGAIN);
 	if (res != EMUL_OK) {
-		bool divide = res == EMUL_FAULT && !w->outside && fault.vector == VEC_DE;
+		bool divide = res == EMUL_FAULT && !w->outside && w->vector == VEC_DE;
 
 		memcpy(w->mem + DATA, saved, sizeof(saved));
 		if (!divide)

@@ -41,7 +41,10 @@ static struct {
 	enum gcpu_mode mode;
 } w;
 static struct gregs r;
-static struct emul_fault fault;
+static struct {
+	u8 vector;
+	u64 cr2;
+} fault;
 
 static void note(char kind, u64 size, u64 off)
 {
@@ -49,39 +52,34 @@ static void note(char kind, u64 size, u64 off)
 		w.log_len += (size_t)sprintf(w.log + w.log_len, "%c%llu@%llx ", kind, (long long)size, (long long)off);
 }
 
-static enum emul_result access_memory(char kind, u64 off, unsigned size, struct emul_fault *f)
+static enum emul_result t_raise(void *ctx, u8 vector)
+{
+	fault.vector = vector;
+	return EMUL_FAULT;
+}
+
+static enum emul_result access_memory(char kind, u64 off, unsigned size)
 {
 	note(kind, size, off);
 	if ((w.fault_at == off && w.fault_on == kind) || off + size > MEM) {
-		*f = (struct emul_fault){.vector = 14, .has_error = true, .cr2 = off};
-		return EMUL_FAULT;
+		fault.cr2 = off;
+		return t_raise(NULL, 14);
 	}
 	return EMUL_OK;
 }
 
-static enum emul_result t_read(void *ctx, enum seg s, u64 off, void *buf, unsigned size, enum emul_access a,
-			       struct emul_fault *f)
+static enum emul_result t_access(void *ctx, enum seg s, u64 off, void *buf, unsigned size, enum emul_access a)
 {
-	enum emul_result res = access_memory(a == EMUL_RMW ? 'm' : 'r', off, size, f);
+	enum emul_result res = access_memory("rwm"[a], off, size);
 
 	if (res == EMUL_OK)
-		memcpy(buf, w.mem + off, size);
+		memcpy(a == EMUL_WRITE ? w.mem + off : buf, a == EMUL_WRITE ? buf : w.mem + off, size);
 	return res;
 }
 
-static enum emul_result t_write(void *ctx, enum seg s, u64 off, const void *buf, unsigned size, struct emul_fault *f)
+static enum emul_result t_cmpxchg(void *ctx, enum seg s, u64 off, void *old, const void *new, unsigned size, bool *done)
 {
-	enum emul_result res = access_memory('w', off, size, f);
-
-	if (res == EMUL_OK)
-		memcpy(w.mem + off, buf, size);
-	return res;
-}
-
-static enum emul_result t_cmpxchg(void *ctx, enum seg s, u64 off, void *old, const void *new, unsigned size, bool *done,
-				  struct emul_fault *f)
-{
-	enum emul_result res = access_memory('x', off, size, f);
+	enum emul_result res = access_memory('x', off, size);
 
 	if (res != EMUL_OK)
 		return res;
@@ -97,35 +95,25 @@ static enum emul_result t_cmpxchg(void *ctx, enum seg s, u64 off, void *old, con
 	return EMUL_OK;
 }
 
-static enum emul_result t_in(void *ctx, u16 port, unsigned size, u32 *val, struct emul_fault *f)
+static enum emul_result t_io(void *ctx, u16 port, unsigned size, u32 *val, bool write)
 {
-	note('i', size, port);
-	*val = 0x44332211;
+	note(write ? 'o' : 'i', size, port);
+	if (write)
+		note('=', 0, *val);
+	else
+		*val = 0x44332211;
 	return EMUL_OK;
 }
 
-static enum emul_result t_out(void *ctx, u16 port, unsigned size, u32 val, struct emul_fault *f)
+static enum emul_result t_cr(void *ctx, unsigned n, u64 *val, bool write)
 {
-	note('o', size, port);
-	note('=', 0, val);
-	return EMUL_OK;
-}
-
-static enum emul_result t_read_cr(void *ctx, unsigned n, u64 *val, struct emul_fault *f)
-{
-	*val = w.cr[n];
-	return EMUL_OK;
-}
-
-static enum emul_result t_write_cr(void *ctx, unsigned n, u64 val, struct emul_fault *f)
-{
-	w.cr[n] = val;
+	*(write ? &w.cr[n] : val) = write ? *val : w.cr[n];
 	return EMUL_OK;
 }
 
 static u16 t_get_sel(void *ctx, enum seg s) { return w.sel[s]; }
 
-static enum emul_result t_load_seg(void *ctx, enum seg s, u16 sel, struct emul_fault *f)
+static enum emul_result t_load_seg(void *ctx, enum seg s, u16 sel)
 {
 	note('s', s, sel);
 	if (w.load_seg == EMUL_OK)
@@ -136,7 +124,7 @@ static enum emul_result t_load_seg(void *ctx, enum seg s, u16 sel, struct emul_f
 static unsigned t_cpl(void *ctx) { return w.cpl; }
 static unsigned t_stack_size(void *ctx) { return w.stack_size ? w.stack_size : w.mode == MODE_32 ? 4 : 2; }
 
-static enum emul_result t_system(void *ctx, const struct insn *in, struct gregs *regs, struct emul_fault *f)
+static enum emul_result t_system(void *ctx, const struct insn *in, struct gregs *regs)
 {
 	note('S', in->len, in->opcode);
 	if (w.system_changes) {
@@ -160,13 +148,11 @@ static int setup(void **state)
 	memset(&r, 0, sizeof(r));
 	memset(&fault, 0xee, sizeof(fault));
 	ops = (struct emul_ops){
-		.read = t_read,
-		.write = t_write,
+		.raise = t_raise,
+		.access = t_access,
 		.cmpxchg = t_cmpxchg,
-		.in = t_in,
-		.out = t_out,
-		.read_cr = t_read_cr,
-		.write_cr = t_write_cr,
+		.io = t_io,
+		.cr = t_cr,
 		.get_sel = t_get_sel,
 		.load_seg = t_load_seg,
 		.cpl = t_cpl,
@@ -188,7 +174,7 @@ static enum emul_result exec_bytes(enum gcpu_mode mode, const u8 *b, size_t n)
 	w.log_len = 0;
 	w.log[0] = 0;
 	w.mode = mode;
-	return insn_exec(&in, &r, &ops, NULL, &fault);
+	return insn_exec(&in, &r, &ops, NULL);
 }
 
 #define EXEC(mode, ...) exec_bytes(mode, (u8[]){__VA_ARGS__}, sizeof((u8[]){__VA_ARGS__}))
@@ -199,7 +185,6 @@ static enum emul_result exec_bytes(enum gcpu_mode mode, const u8 *b, size_t n)
 		struct gregs was = r;                                  \
 		assert_int_equal(EXEC(mode, __VA_ARGS__), EMUL_FAULT); \
 		assert_int_equal(fault.vector, vec);                   \
-		assert_int_equal(fault.has_error, (vec) != 0);         \
 		assert_memory_equal(&was, &r, sizeof(r));              \
 	} while (0)
 
@@ -326,7 +311,6 @@ static void bounds(void **state)
 	struct gregs was = r;
 	assert_int_equal(EXEC(MODE_REAL, 0x62, 0x07), EMUL_FAULT);
 	assert_int_equal(fault.vector, 5);
-	assert_false(fault.has_error);
 	assert_memory_equal(&was, &r, sizeof(r));
 	r.r[R_AX] = 0xfffd;
 	assert_int_equal(EXEC(MODE_REAL, 0x62, 0x07), EMUL_FAULT);
@@ -462,7 +446,6 @@ static void division_never_traps_us(void **state)
 		struct gregs was = r;
 		assert_int_equal(exec_bytes(MODE_64, bad[i].b, bad[i].n), EMUL_FAULT);
 		assert_int_equal(fault.vector, 0);
-		assert_false(fault.has_error);
 		assert_memory_equal(&was, &r, sizeof(r));
 	}
 	r.r[R_AX] = 5;
@@ -739,7 +722,7 @@ static void what_did_not_decode(void **state)
 	struct insn in;
 
 	assert_int_equal(insn_decode((u8[]){0x0f, 0x77}, 2, MODE_64, &in), -ENOSYS);
-	assert_int_equal(insn_exec(&in, &r, &ops, NULL, &fault), EMUL_UNKNOWN);
+	assert_int_equal(insn_exec(&in, &r, &ops, NULL), EMUL_UNKNOWN);
 	assert_int_equal(r.rip, 0x100);
 }
 

@@ -66,41 +66,32 @@ int insn_decode(const u8 *bytes, size_t n, enum gcpu_mode mode, struct insn *out
 u64 insn_ea(const struct insn *in, const struct gregs *r);
 
 /*
- * EMUL_OK: done, rip advanced. EMUL_AGAIN: REP batch done, rip unchanged, more to do. EMUL_FAULT: inject emul_fault.
- * EMUL_RETRY: an operation asked to resume the guest without a change. EMUL_UNKNOWN: not an instruction that the
- * emulator executes; nothing changed.
+ * EMUL_OK: done, rip advanced. EMUL_AGAIN: REP batch done, rip unchanged, more to do. EMUL_FAULT: an operation has
+ * noted an exception for the guest. EMUL_RETRY: an operation asked to resume the guest without a change. EMUL_UNKNOWN:
+ * not an instruction that the emulator executes; nothing changed.
  */
 enum emul_result { EMUL_OK, EMUL_AGAIN, EMUL_FAULT, EMUL_RETRY, EMUL_UNKNOWN };
 
 enum emul_access { EMUL_READ, EMUL_WRITE, EMUL_RMW /* read with intent to write: checks write permission */ };
 
-struct emul_fault {
-	u8 vector;
-	bool has_error;
-	u32 error;
-	u64 cr2; /* for #PF */
-};
-
 /*
- * What an operation returns: EMUL_OK, EMUL_FAULT with *fault filled, EMUL_RETRY or EMUL_UNKNOWN (stops the guest).
- * Memory operations take a segment and the offset in it; they add the base, check limits and canonical form (#GP, #SS),
- * and translate. size is 1..16 for plain accesses.
+ * What an operation returns: EMUL_OK, EMUL_FAULT with the exception noted, EMUL_RETRY or EMUL_UNKNOWN (stops the
+ * guest). Memory operations take a segment and the offset in it; they add the base, check limits and canonical form
+ * (#GP, #SS), and translate. size is 1..16 for plain accesses.
  */
 struct emul_ops {
-	enum emul_result (*read)(void *ctx, enum seg s, u64 off, void *buf, unsigned size, enum emul_access a,
-				 struct emul_fault *f);
-	enum emul_result (*write)(void *ctx, enum seg s, u64 off, const void *buf, unsigned size, struct emul_fault *f);
+	/* Notes an exception, with error code 0 where the vector has one: EMUL_FAULT. */
+	enum emul_result (*raise)(void *ctx, u8 vector);
+	enum emul_result (*access)(void *ctx, enum seg s, u64 off, void *buf, unsigned size, enum emul_access a);
 	/* Atomic compare-and-exchange for LOCKed and CMPXCHG forms; *done says whether old matched, old gets what was
 	 * there. */
 	enum emul_result (*cmpxchg)(void *ctx, enum seg s, u64 off, void *old, const void *new, unsigned size,
-				    bool *done, struct emul_fault *f);
-	enum emul_result (*in)(void *ctx, u16 port, unsigned size, u32 *val, struct emul_fault *f);
-	enum emul_result (*out)(void *ctx, u16 port, unsigned size, u32 val, struct emul_fault *f);
+				    bool *done);
+	enum emul_result (*io)(void *ctx, u16 port, unsigned size, u32 *val, bool write);
 	/* Control registers, and loading of segment registers with all checks of the mode. */
-	enum emul_result (*read_cr)(void *ctx, unsigned n, u64 *val, struct emul_fault *f);
-	enum emul_result (*write_cr)(void *ctx, unsigned n, u64 val, struct emul_fault *f);
+	enum emul_result (*cr)(void *ctx, unsigned n, u64 *val, bool write);
 	u16 (*get_sel)(void *ctx, enum seg s);
-	enum emul_result (*load_seg)(void *ctx, enum seg s, u16 sel, struct emul_fault *f);
+	enum emul_result (*load_seg)(void *ctx, enum seg s, u16 sel);
 	unsigned (*cpl)(void *ctx);
 	unsigned (*stack_size)(void *ctx); /* bytes of the stack pointer that count outside 64-bit mode: 2, 4 */
 	/*
@@ -109,7 +100,7 @@ struct emul_ops {
 	 * EMUL_UNKNOWN. It works on a copy of the registers, with rip on the next instruction, that counts only if it
 	 * returns EMUL_OK.
 	 */
-	enum emul_result (*system)(void *ctx, const struct insn *in, struct gregs *r, struct emul_fault *f);
+	enum emul_result (*system)(void *ctx, const struct insn *in, struct gregs *r);
 	/* Reads or writes an xmm register, for moves to and from MMIO. */
 	void (*xmm)(void *ctx, unsigned n, void *val, bool write);
 };
@@ -123,7 +114,6 @@ struct emul_ops {
  * so is what is found only when the next instruction is fetched: a branch target beyond the limit or not canonical. The
  * caller deals with single steps (TF), and with the interrupt shadow: STI (opcode FB) that has set IF; load_seg of SS.
  */
-enum emul_result insn_exec(const struct insn *in, struct gregs *r, const struct emul_ops *ops, void *ctx,
-			   struct emul_fault *fault);
+enum emul_result insn_exec(const struct insn *in, struct gregs *r, const struct emul_ops *ops, void *ctx);
 
 #endif

@@ -18,12 +18,6 @@ const struct operation emul_operations[OPS] = {
 #undef X
 };
 
-enum emul_result emul_raise(struct ex *e, u8 vector)
-{
-	*e->fault = (struct emul_fault){.vector = vector, .has_error = vector == VEC_GP};
-	return EMUL_FAULT;
-}
-
 /* AH, CH, DH and BH live in the second byte of registers 0..3. */
 static bool high_byte(const struct ex *e, unsigned n, unsigned size)
 {
@@ -37,25 +31,26 @@ u64 reg_get(const struct ex *e, unsigned n, unsigned size)
 	return e->r.r[n] & mask_of(size);
 }
 
-enum emul_result reg_set(struct ex *e, unsigned n, u64 v, unsigned size)
+void reg_set(struct ex *e, unsigned n, u64 v, unsigned size)
 {
 	u64 mask = size == 4 ? ~0ul : mask_of(size);
 	unsigned shift = high_byte(e, n, size) ? 8 : 0;
 	u64 *r = &e->r.r[shift ? n - 4 : n];
 
 	*r = (*r & ~(mask << shift)) | (v & mask_of(size)) << shift;
-	return EMUL_OK;
 }
 
-enum emul_result emul_read(struct ex *e, enum seg s, u64 off, u64 *v, unsigned size, enum emul_access a)
+u64 emul_read(struct ex *e, enum seg s, u64 off, unsigned size, enum emul_access a)
 {
-	*v = 0;
-	return e->ops->read(e->ctx, s, off, v, size, a, e->fault);
+	u64 v = 0;
+
+	TRY(e, access, s, off, &v, size, a);
+	return v;
 }
 
-enum emul_result emul_write(struct ex *e, enum seg s, u64 off, u64 v, unsigned size)
+void emul_write(struct ex *e, enum seg s, u64 off, u64 v, unsigned size)
 {
-	return e->ops->write(e->ctx, s, off, &v, size, e->fault);
+	TRY(e, access, s, off, &v, size, EMUL_WRITE);
 }
 
 /* The number of the general register that the operand is, or -1. */
@@ -82,42 +77,44 @@ static enum seg operand_seg(const struct insn *in, unsigned k)
 
 static bool is_seg(unsigned k) { return k == K_S || k == K_SO || k == K_SYS; }
 
-enum emul_result operand_load(struct ex *e, unsigned k, u64 *v, enum emul_access a)
+u64 operand_load(struct ex *e, unsigned k, enum emul_access a)
 {
 	const struct insn *in = e->in;
 	unsigned size = emul_operand_size(in, k);
 	int reg = operand_reg(in, k);
+	u64 v = 0;
 
 	if (reg >= 0)
-		*v = reg_get(e, (unsigned)reg, size);
-	else if (k == K_C)
-		return e->ops->read_cr(e->ctx, reg_of_modrm(in), v, e->fault);
-	else if (is_seg(k))
-		*v = e->ops->get_sel(e->ctx, operand_seg(in, k));
-	else if (k == K_MA)
-		*v = e->ea;
-	else if (k == K_J8 || k == K_JZ)
-		*v = e->r.rip + in->imm;
-	else if (k >= K_1)
-		*v = in->imm & mask_of(size);
+		return reg_get(e, (unsigned)reg, size);
+	if (is_seg(k))
+		return e->ops->get_sel(e->ctx, operand_seg(in, k));
+	if (k == K_MA)
+		return e->ea;
+	if (k == K_J8 || k == K_JZ)
+		return e->r.rip + in->imm;
+	if (k >= K_1)
+		return in->imm & mask_of(size);
+	if (k == K_C)
+		TRY(e, cr, reg_of_modrm(in), &v, false);
 	else if (k != K_NONE)
-		return emul_read(e, (enum seg)in->seg, e->ea, v, size, a);
-	return EMUL_OK;
+		v = emul_read(e, (enum seg)in->seg, e->ea, size, a);
+	return v;
 }
 
-enum emul_result operand_store(struct ex *e, unsigned k, u64 v)
+void operand_store(struct ex *e, unsigned k, u64 v)
 {
 	const struct insn *in = e->in;
 	unsigned size = emul_operand_size(in, k);
 	int reg = operand_reg(in, k);
 
 	if (reg >= 0)
-		return reg_set(e, (unsigned)reg, v, size);
-	if (k == K_C)
-		return e->ops->write_cr(e->ctx, reg_of_modrm(in), v, e->fault);
-	if (is_seg(k))
-		return e->ops->load_seg(e->ctx, operand_seg(in, k), (u16)v, e->fault);
-	return emul_write(e, (enum seg)in->seg, e->ea, v, size);
+		reg_set(e, (unsigned)reg, v, size);
+	else if (k == K_C)
+		TRY(e, cr, reg_of_modrm(in), &v, true);
+	else if (is_seg(k))
+		TRY(e, load_seg, operand_seg(in, k), (u16)v);
+	else
+		emul_write(e, (enum seg)in->seg, e->ea, v, size);
 }
 
 /* A bit offset in a register reaches beyond the operand that ModRM names, to either side. */
@@ -129,62 +126,58 @@ static void move_to_bit(struct ex *e)
 		e->ea = (e->ea + (u64)(sext(e->src, size) >> 3 & -(s64)size)) & mask_of(e->in->adsize);
 }
 
-static enum emul_result load_operands(struct ex *e, enum access access)
+static void load_operands(struct ex *e, enum access access)
 {
-	enum emul_result res = EMUL_OK;
-
 	if (access & A_RW)
-		res = operand_load(e, e->row->b, &e->src, EMUL_READ);
-	if (res == EMUL_OK)
-		res = operand_load(e, e->row->c, &e->aux, EMUL_READ); /* never memory */
-	if (res != EMUL_OK || !(access & A_R))
-		return res;
+		e->src = operand_load(e, e->row->b, EMUL_READ);
+	e->aux = operand_load(e, e->row->c, EMUL_READ); /* never memory */
 	move_to_bit(e);
-	return operand_load(e, e->row->a, &e->dst, access & A_W ? EMUL_RMW : EMUL_READ);
+	if (access & A_R)
+		e->dst = operand_load(e, e->row->a, access & A_W ? EMUL_RMW : EMUL_READ);
 }
 
 /* The store of an atomic read-modify-write: EMUL_AGAIN, with the new value in *old, if memory is not *old any more. */
-static enum emul_result store_atomic(struct ex *e, u64 *old)
+static void store_atomic(struct ex *e, u64 *old)
 {
 	bool done = false;
-	enum emul_result res =
-		e->ops->cmpxchg(e->ctx, (enum seg)e->in->seg, e->ea, old, &e->dst, e->in->opsize, &done, e->fault);
 
-	return res == EMUL_OK && !done ? EMUL_AGAIN : res;
+	TRY(e, cmpxchg, (enum seg)e->in->seg, e->ea, old, &e->dst, e->in->opsize, &done);
+	if (!done)
+		give_up(e, EMUL_AGAIN);
 }
 
-enum emul_result insn_exec(const struct insn *in, struct gregs *r, const struct emul_ops *ops, void *ctx,
-			   struct emul_fault *fault)
+enum emul_result insn_exec(const struct insn *in, struct gregs *r, const struct emul_ops *ops, void *ctx)
 {
 	const struct opcode *row = &emul_rows[in->row];
 	const struct operation *op = &emul_operations[in->op];
-	struct ex e = {.in = in, .row = row, .op = in->op, .ops = ops, .ctx = ctx, .fault = fault, .orig = r, .r = *r};
+	struct ex e = {.in = in, .row = row, .op = in->op, .ops = ops, .ctx = ctx, .orig = r, .r = *r}, now;
 	bool atomic = op->access == A_RWL && in->has_mem && (in->lock || in->op == OP_XCHG || in->op == OP_CMPXCHG);
 
 	if (!op->exec)
 		return EMUL_UNKNOWN;
-	if (row->flags & F_PRIV && ops->cpl(ctx))
-		return emul_raise(&e, VEC_GP);
 	e.r.rip = (r->rip + in->len) & mask_of(in->mode == MODE_64 ? 8 : 4);
 	e.r.rflags &= ~(u64)FL_RF;
 	e.ea = insn_ea(in, r);
-	if (row->flags & F_ALIGN && in->has_mem && in->rep != 0xf3 && e.ea & (in->msize - 1u))
-		return emul_raise(&e, VEC_GP); /* segment bases are multiples of 16 wherever xmm moves are used */
+	if ((row->flags & F_PRIV && ops->cpl(ctx)) ||
+	    /* segment bases are multiples of 16 wherever xmm moves are used */
+	    (row->flags & F_ALIGN && in->has_mem && in->rep != 0xf3 && e.ea & (in->msize - 1u)))
+		TRY(&e, raise, VEC_GP);
+	load_operands(&e, op->access);
 
-	enum emul_result res = load_operands(&e, op->access);
 	u64 old = e.dst;
 
-	for (unsigned i = 0; res == EMUL_OK || (res == EMUL_AGAIN && i < LOCK_TRIES); i++) {
-		struct ex now = e;
-
+	for (unsigned i = 0; e.res == EMUL_OK && i < LOCK_TRIES; i++) {
+		now = e;
 		now.dst = old;
-		res = op->exec(&now);
-		if (res == EMUL_OK && op->access & A_W)
-			res = atomic ? store_atomic(&now, &old) : operand_store(&now, row->a, now.dst);
-		if (res == EMUL_OK)
+		op->exec(&now);
+		if (op->access & A_W && atomic)
+			store_atomic(&now, &old);
+		else if (op->access & A_W)
+			operand_store(&now, row->a, now.dst);
+		if (now.res == EMUL_OK)
 			*r = now.r;
-		if (res != EMUL_AGAIN || !atomic)
-			return res;
+		if (now.res != EMUL_AGAIN || !atomic)
+			return now.res;
 	}
-	return res == EMUL_AGAIN ? EMUL_RETRY : res;
+	return e.res == EMUL_OK ? EMUL_RETRY : e.res;
 }

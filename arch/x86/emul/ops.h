@@ -102,7 +102,7 @@ extern const struct opcode emul_rows[];
 
 struct ex;
 struct operation {
-	enum emul_result (*exec)(struct ex *e);
+	void (*exec)(struct ex *e);
 	enum access access;
 };
 
@@ -111,23 +111,30 @@ extern const struct operation emul_operations[OPS];
 /* Bytes of an operand of this kind; 0 where it has no bytes to access. */
 unsigned emul_operand_size(const struct insn *in, unsigned k);
 
-/* One execution. Handlers work on the copy of the registers, which insn_exec commits if all went well. */
+/*
+ * One execution. Handlers work on the copy of the registers, which insn_exec commits if all went well. Errors stick:
+ * once res is not EMUL_OK no operation is done any more and no value counts, so a handler is the list of its steps.
+ */
 struct ex {
+	enum emul_result res;
 	const struct insn *in;
 	const struct opcode *row;
 	enum op op;
 	const struct emul_ops *ops;
 	void *ctx;
-	struct emul_fault *fault;
 	struct gregs *orig; /* the caller's registers, rip on the instruction */
 	struct gregs r;     /* the copy, rip past the instruction */
 	u64 ea;             /* offset of the memory operand */
 	u64 dst, src, aux;  /* values of the three operands, zero-extended */
 };
 
-#define X(name, handler, access) enum emul_result x_##handler(struct ex *e);
+#define X(name, handler, access) void x_##handler(struct ex *e);
 EMUL_OPS(X)
 #undef X
+
+/* Does an operation, or notes a result, unless one before has failed. */
+#define TRY(e, op, ...) ((void)((e)->res == EMUL_OK && ((e)->res = (e)->ops->op((e)->ctx, __VA_ARGS__))))
+static inline void give_up(struct ex *e, enum emul_result res) { e->res = e->res == EMUL_OK ? res : e->res; }
 
 enum { FL_CF = 1, FL_PF = 4, FL_AF = 0x10, FL_ZF = 0x40, FL_SF = 0x80, FL_TF = 0x100, FL_IF = 0x200, FL_DF = 0x400 };
 enum { FL_OF = 0x800, FL_IOPL = 0x3000, FL_NT = 0x4000, FL_RF = 0x10000, FL_VM = 0x20000, FL_AC = 0x40000 };
@@ -135,35 +142,23 @@ enum { FL_ID = 0x200000, FL_ARITH = FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_O
 
 enum { VEC_DE = 0, VEC_BR = 5, VEC_GP = 13 };
 
-/* Results of handlers that cannot fail: the first operand's new value; flags. */
-static inline enum emul_result result(struct ex *e, u64 v)
-{
-	e->dst = v;
-	return EMUL_OK;
-}
-
-static inline enum emul_result set_flags(struct ex *e, u64 mask, u64 v)
-{
-	e->r.rflags = (e->r.rflags & ~mask) | (v & mask);
-	return EMUL_OK;
-}
+static inline void set_flags(struct ex *e, u64 mask, u64 v) { e->r.rflags = (e->r.rflags & ~mask) | (v & mask); }
 
 static inline u64 mask_of(unsigned size) { return ~0ul >> (64 - 8 * size); }
 static inline s64 sext(u64 v, unsigned size) { return (s64)(v << (64 - 8 * size)) >> (64 - 8 * size); }
 
 /* Reads or writes a register; byte registers 4..7 are AH..BH unless rex. 32-bit writes clear the upper half. */
 u64 reg_get(const struct ex *e, unsigned n, unsigned size);
-enum emul_result reg_set(struct ex *e, unsigned n, u64 v, unsigned size); /* EMUL_OK, for handlers to end with */
-unsigned reg_of_modrm(const struct insn *in);                             /* ModRM.reg with its REX bit */
-unsigned rm_of_modrm(const struct insn *in);                              /* ModRM.rm with its REX bit */
+void reg_set(struct ex *e, unsigned n, u64 v, unsigned size);
+unsigned reg_of_modrm(const struct insn *in); /* ModRM.reg with its REX bit */
+unsigned rm_of_modrm(const struct insn *in);  /* ModRM.rm with its REX bit */
 
 /* Memory of 1..8 bytes as a number. */
-enum emul_result emul_read(struct ex *e, enum seg s, u64 off, u64 *v, unsigned size, enum emul_access a);
-enum emul_result emul_write(struct ex *e, enum seg s, u64 off, u64 v, unsigned size);
+u64 emul_read(struct ex *e, enum seg s, u64 off, unsigned size, enum emul_access a);
+void emul_write(struct ex *e, enum seg s, u64 off, u64 v, unsigned size);
 
-enum emul_result operand_load(struct ex *e, unsigned k, u64 *v, enum emul_access a);
-enum emul_result operand_store(struct ex *e, unsigned k, u64 v);
-enum emul_result emul_raise(struct ex *e, u8 vector); /* with error code 0 where the vector has one */
+u64 operand_load(struct ex *e, unsigned k, enum emul_access a);
+void operand_store(struct ex *e, unsigned k, u64 v);
 
 /* Arithmetic. Operands are zero-extended from size bytes, results too; *fl is rflags, of which only what the
  * instruction defines (and sometimes what processors commonly leave in what it does not) changes. */

@@ -5,93 +5,71 @@
 /* Iterations of a REP instruction before the caller may look at interrupts. */
 #define REP_BATCH 4096u
 
-enum emul_result x_in(struct ex *e)
+static u64 port_io(struct ex *e, u64 port, u64 val, bool write)
 {
-	u32 v = 0;
-	enum emul_result res = e->ops->in(e->ctx, (u16)e->src, e->in->opsize, &v, e->fault);
+	u32 v = (u32)val;
 
-	e->dst = v;
-	return res;
+	TRY(e, io, (u16)port, e->in->opsize, &v, write);
+	return v;
 }
 
-enum emul_result x_out(struct ex *e) { return e->ops->out(e->ctx, (u16)e->dst, e->in->opsize, (u32)e->src, e->fault); }
-
-static u16 port(const struct ex *e) { return (u16)e->r.r[R_DX]; }
-
-/* INS: memory is known to take the value before the port is asked for it. */
-static enum emul_result ins(struct ex *e, u64 di)
-{
-	unsigned size = e->in->opsize;
-	u32 in = 0;
-	u64 v;
-	enum emul_result res = emul_read(e, SEG_ES, di, &v, size, EMUL_RMW);
-
-	if (res == EMUL_OK)
-		res = e->ops->in(e->ctx, port(e), size, &in, e->fault);
-	return res == EMUL_OK ? emul_write(e, SEG_ES, di, in, size) : res;
-}
+void x_in(struct ex *e) { e->dst = port_io(e, e->src, 0, false); }
+void x_out(struct ex *e) { port_io(e, e->dst, e->src, true); }
 
 static bool compares(const struct ex *e) { return e->op == OP_CMPS || e->op == OP_SCAS; }
 
-/* One iteration: all of it, or nothing. */
-static enum emul_result iterate(struct ex *e)
+/*
+ * One iteration: all of it, or nothing. First what may fail, the store as the last of it; INS knows that memory takes
+ * the value before it asks the port.
+ */
+static void iterate(struct ex *e)
 {
 	unsigned size = e->in->opsize, adsize = e->in->adsize;
 	u64 si = reg_get(e, R_SI, adsize), di = reg_get(e, R_DI, adsize),
 	    step = e->r.rflags & FL_DF ? -(u64)size : size;
-	bool from_si = e->op <= OP_CMPS, to_di = e->op >= OP_MOVS;
-	u64 a = reg_get(e, R_AX, size), b = 0;
-	enum emul_result res = EMUL_OK;
+	bool from_si = e->op <= OP_CMPS, to_di = e->op >= OP_MOVS, ins = e->op == OP_INS;
+	u64 a = from_si ? emul_read(e, (enum seg)e->in->seg, si, size, EMUL_READ) : reg_get(e, R_AX, size), b = 0;
 
-	if (from_si)
-		res = emul_read(e, (enum seg)e->in->seg, si, &a, size, EMUL_READ);
-	if (res == EMUL_OK && compares(e))
-		res = emul_read(e, SEG_ES, di, &b, size, EMUL_READ);
-	if (res != EMUL_OK)
-		return res;
+	if (compares(e) || ins)
+		b = emul_read(e, SEG_ES, di, size, ins ? EMUL_RMW : EMUL_READ);
+	if (ins || e->op == OP_OUTS)
+		a = port_io(e, e->r.r[R_DX], a, !ins);
+	if (to_di && !compares(e))
+		emul_write(e, SEG_ES, di, a, size);
+	if (e->res != EMUL_OK)
+		return;
 	if (e->op == OP_LODS)
 		reg_set(e, R_AX, a, size);
-	else if (e->op == OP_INS)
-		res = ins(e, di);
-	else if (e->op == OP_OUTS)
-		res = e->ops->out(e->ctx, port(e), size, (u32)a, e->fault);
-	else if (compares(e))
+	if (compares(e))
 		alu(OP_CMP, a, b, size, &e->r.rflags);
-	else
-		res = emul_write(e, SEG_ES, di, a, size);
-	if (res == EMUL_OK && from_si)
+	if (from_si)
 		reg_set(e, R_SI, si + step, adsize);
-	if (res == EMUL_OK && to_di)
+	if (to_di)
 		reg_set(e, R_DI, di + step, adsize);
-	return res;
+	if (e->in->rep)
+		reg_set(e, R_CX, e->r.r[R_CX] - 1, adsize);
 }
 
-/* Whether CMPS or SCAS ends its repetition: REPE at the first difference, REPNE at the first match. */
-static bool found(const struct ex *e) { return compares(e) && !(e->r.rflags & FL_ZF) == (e->in->rep == 0xf3); }
+/* Whether a repetition is over: nothing is left, or REPE has met a difference, REPNE a match. */
+static bool over(const struct ex *e)
+{
+	return !reg_get(e, R_CX, e->in->adsize) || (compares(e) && !(e->r.rflags & FL_ZF) == (e->in->rep == 0xf3));
+}
 
 /* What is done stays done: the registers are those of the completed iterations whatever ends the batch. */
-enum emul_result x_string(struct ex *e)
+void x_string(struct ex *e)
 {
-	unsigned adsize = e->in->adsize;
-	enum emul_result res = EMUL_OK;
 	unsigned batch = e->r.rflags & FL_TF ? 1 : REP_BATCH; /* a single step is one iteration */
-	u64 left = 0;
+	bool done = e->in->rep && !reg_get(e, R_CX, e->in->adsize);
 
-	if (!e->in->rep)
-		return iterate(e);
-	for (unsigned i = 0; i < batch; i++) {
-		left = reg_get(e, R_CX, adsize);
-		if (!left)
-			return EMUL_OK;
-		res = iterate(e);
-		if (res != EMUL_OK)
-			break;
-		reg_set(e, R_CX, left - 1, adsize);
-		if (left == 1 || found(e))
-			return EMUL_OK;
+	for (; batch && !done && e->res == EMUL_OK; batch--) {
+		iterate(e);
+		done = !e->in->rep || (e->res == EMUL_OK && over(e));
 	}
+	if (done)
+		return;
 	e->r.rip = e->orig->rip;
 	e->r.rflags |= e->orig->rflags & FL_RF;
 	*e->orig = e->r;
-	return res == EMUL_OK ? EMUL_AGAIN : res;
+	give_up(e, EMUL_AGAIN);
 }

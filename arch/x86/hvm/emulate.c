@@ -35,13 +35,14 @@ static bool table_set_bits(void *ctx, gpa_t gpa, u64 old, u64 bits, unsigned siz
 	return p2m_cmpxchg(&v->vm->p2m, gpa, &old, &new, size, &done) == 0 && done;
 }
 
-enum emul_result fault(struct emul_fault *f, u8 vector, u32 error)
+enum emul_result fault(struct vcpu *v, u8 vector, u32 error)
 {
-	*f = (struct emul_fault){.vector = vector, .has_error = true, .error = error};
+	v->fault.vector = vector;
+	v->fault.error = error;
 	return EMUL_FAULT;
 }
 
-int guest_translate(struct vcpu *v, gva_t la, u32 access, gpa_t *gpa, struct emul_fault *f)
+int guest_translate(struct vcpu *v, gva_t la, u32 access, gpa_t *gpa)
 {
 	static const struct gwalk_ops ops = {table_read, table_set_bits};
 	struct gwalk_mode m = {.cr0 = hvm->get(v, REG_CR0),
@@ -56,8 +57,8 @@ int guest_translate(struct vcpu *v, gva_t la, u32 access, gpa_t *gpa, struct emu
 
 	*gpa = r.gpa;
 	if (err == -EFAULT) {
-		fault(f, VEC_PF, r.error);
-		f->cr2 = la;
+		fault(v, VEC_PF, r.error);
+		v->fault.cr2 = la;
 	}
 	return err;
 }
@@ -72,14 +73,14 @@ static bool is_faulting_access(const struct vm_exit *x, u64 la, u32 access)
 	       x->access == (access & PF_WRITE ? P2M_WRITE : P2M_READ);
 }
 
-static enum emul_result translate(struct vcpu *v, u64 la, u32 access, gpa_t *gpa, struct emul_fault *f)
+static enum emul_result translate(struct vcpu *v, u64 la, u32 access, gpa_t *gpa)
 {
 	if (is_faulting_access(&v->exit, la, access)) {
 		*gpa = v->exit.gpa;
 		return EMUL_OK;
 	}
 
-	int err = guest_translate(v, la, access, gpa, f);
+	int err = guest_translate(v, la, access, gpa);
 
 	if (err == -EIO) {
 		vcpu_crash(v, "page tables for %lx are not in RAM", la);
@@ -107,8 +108,7 @@ static bool canonical(u64 a, u64 cr4)
 }
 
 /* Segment and offset to linear address; #SS or #GP where the segment does not allow it. */
-static enum emul_result linear(struct vcpu *v, enum seg s, u64 off, unsigned size, bool write, u64 *la,
-			       struct emul_fault *f)
+static enum emul_result linear(struct vcpu *v, enum seg s, u64 off, unsigned size, bool write, u64 *la)
 {
 	bool ok;
 
@@ -130,7 +130,7 @@ static enum emul_result linear(struct vcpu *v, enum seg s, u64 off, unsigned siz
 		    (!(seg.attr & SEG_ATTR_P) || (write && code) || ((write || code) && !(seg.attr & SEG_TYPE_WRITE))))
 			ok = false;
 	}
-	return ok ? EMUL_OK : fault(f, s == SEG_SS ? VEC_SS : VEC_GP, 0);
+	return ok ? EMUL_OK : fault(v, s == SEG_SS ? VEC_SS : VEC_GP, 0);
 }
 
 /* --- Guest-physical accesses. */
@@ -194,17 +194,15 @@ static enum emul_result phys_access(struct vcpu *v, gpa_t gpa, void *buf, unsign
 	}
 }
 
-static enum emul_result linear_access(struct vcpu *v, u64 la, void *buf, unsigned size, enum emul_access a,
-				      struct emul_fault *f)
+static enum emul_result linear_access(struct vcpu *v, u64 la, void *buf, unsigned size, enum emul_access a)
 {
 	unsigned first = (unsigned)MIN((u64)size, PAGE_SIZE - (la & ~PAGE_MASK));
 	u32 need = a == EMUL_READ ? 0 : PF_WRITE;
 	gpa_t gpa[2];
-	enum emul_result res = translate(v, la, need, &gpa[0], f);
+	enum emul_result res = translate(v, la, need, &gpa[0]);
 
 	if (res == EMUL_OK && first < size)
-		res = translate(v, v->exit.mode == MODE_64 || la >> 32 ? la + first : (u32)(la + first), need, &gpa[1],
-				f);
+		res = translate(v, v->exit.mode == MODE_64 || la >> 32 ? la + first : (u32)(la + first), need, &gpa[1]);
 	if (res == EMUL_OK)
 		res = phys_access(v, gpa[0], buf, first, a == EMUL_WRITE);
 	if (res == EMUL_OK && first < size)
@@ -212,8 +210,7 @@ static enum emul_result linear_access(struct vcpu *v, u64 la, void *buf, unsigne
 	return res;
 }
 
-enum emul_result table_access(struct vcpu *v, u64 la, void *buf, unsigned size, enum emul_access a,
-			      struct emul_fault *f)
+enum emul_result table_access(struct vcpu *v, u64 la, void *buf, unsigned size, enum emul_access a)
 {
 	u8 cpl = v->exit.cpl;
 	u64 rflags = v->regs.rflags;
@@ -222,111 +219,76 @@ enum emul_result table_access(struct vcpu *v, u64 la, void *buf, unsigned size, 
 	v->exit.one_operand = false;
 	v->exit.cpl = 0;
 	v->regs.rflags &= ~(u64)RFLAGS_AC;
-	res = linear_access(v, hvm->get(v, REG_EFER) & EFER_LMA ? la : (u32)la, buf, size, a, f);
+	res = linear_access(v, hvm->get(v, REG_EFER) & EFER_LMA ? la : (u32)la, buf, size, a);
 	v->exit.cpl = cpl;
 	v->regs.rflags = rflags;
 	return res;
 }
 
-static enum emul_result op_access(void *v, enum seg s, u64 off, void *buf, unsigned size, enum emul_access a,
-				  struct emul_fault *f)
+enum emul_result segment_access(void *v, enum seg s, u64 off, void *buf, unsigned size, enum emul_access a)
 {
 	u64 la;
-	enum emul_result res = linear(v, s, off, size, a != EMUL_READ, &la, f);
+	enum emul_result res = linear(v, s, off, size, a != EMUL_READ, &la);
 
-	return res == EMUL_OK ? linear_access(v, la, buf, size, a, f) : res;
-}
-
-enum emul_result stack_write(struct vcpu *v, u64 sp, const void *buf, unsigned size, struct emul_fault *f)
-{
-	return op_access(v, SEG_SS, sp, (void *)buf, size, EMUL_WRITE, f);
-}
-
-static enum emul_result op_write(void *v, enum seg s, u64 off, const void *buf, unsigned size, struct emul_fault *f)
-{
-	return op_access(v, s, off, (void *)buf, size, EMUL_WRITE, f);
+	return res == EMUL_OK ? linear_access(v, la, buf, size, a) : res;
 }
 
 static enum emul_result op_cmpxchg(void *ctx, enum seg s, u64 off, void *old, const void *new, unsigned size,
-				   bool *done, struct emul_fault *f)
+				   bool *done)
 {
 	struct vcpu *v = ctx;
 	u8 now[16];
 	gpa_t gpa;
 	u64 la;
-	enum emul_result res = linear(v, s, off, size, true, &la, f);
+	enum emul_result res = linear(v, s, off, size, true, &la);
 
 	if (res == EMUL_OK)
-		res = translate(v, la, PF_WRITE, &gpa, f);
+		res = translate(v, la, PF_WRITE, &gpa);
 	if (res != EMUL_OK)
 		return res;
 	if (p2m_cmpxchg(&v->vm->p2m, gpa, old, new, size, done) == 0)
 		return EMUL_OK;
 	/* A device, or a misaligned operand, which hardware locks the bus for: not atomic here. */
-	res = op_access(v, s, off, now, size, EMUL_RMW, f);
+	res = segment_access(v, s, off, now, size, EMUL_RMW);
 	if (res != EMUL_OK)
 		return res;
 	*done = memcmp(now, old, size) == 0;
 	memcpy(old, now, size);
-	return *done ? op_write(v, s, off, new, size, f) : EMUL_OK;
+	return *done ? segment_access(v, s, off, (void *)new, size, EMUL_WRITE) : EMUL_OK;
 }
 
 /* --- Ports. */
 
 /* The CPU has checked the port that exited, by IOPL and the TSS's bitmap; any other is allowed by IOPL alone. */
-static enum emul_result port_io(struct vcpu *v, struct bus_op *op, struct emul_fault *f)
+static enum emul_result op_io(void *ctx, u16 port, unsigned size, u32 *val, bool write)
 {
+	struct bus_op op = {.space = BUS_PIO, .size = (u8)size, .write = write, .addr = port, .val = *val};
+	struct vcpu *v = ctx;
 	const struct vm_exit *x = &v->exit;
 
-	if (x->cpl > (v->regs.rflags & RFLAGS_IOPL) >> 12 && !(x->kind == EXIT_IO && x->io.port == op->addr))
-		return fault(f, VEC_GP, 0);
-	guest_bus(v, op);
-	return EMUL_OK;
-}
-
-static enum emul_result op_in(void *v, u16 port, unsigned size, u32 *val, struct emul_fault *f)
-{
-	struct bus_op op = {.space = BUS_PIO, .size = (u8)size, .addr = port};
-	enum emul_result res = port_io(v, &op, f);
-
+	if (x->cpl > (v->regs.rflags & RFLAGS_IOPL) >> 12 && !(x->kind == EXIT_IO && x->io.port == port))
+		return fault(v, VEC_GP, 0);
+	guest_bus(v, &op);
 	*val = (u32)op.val;
-	return res;
-}
-
-static enum emul_result op_out(void *v, u16 port, unsigned size, u32 val, struct emul_fault *f)
-{
-	struct bus_op op = {.space = BUS_PIO, .size = (u8)size, .write = true, .addr = port, .val = val};
-
-	return port_io(v, &op, f);
+	return EMUL_OK;
 }
 
 /* --- Registers. */
 
-static enum emul_result op_read_cr(void *ctx, unsigned n, u64 *val, struct emul_fault *f)
+/* The decoder lets only CR0, 2, 3, 4 and 8 pass. */
+static enum emul_result op_cr(void *ctx, unsigned n, u64 *val, bool write)
 {
 	static const u8 reg[] = {REG_CR0, VREGS, REG_CR2, REG_CR3, REG_CR4};
 	struct vcpu *v = ctx;
 
-	if (n == 8)
-		*val = lapic_get_cr8(&v->lapic);
-	else if (n < ARRAY_SIZE(reg) && reg[n] != VREGS)
-		*val = hvm->get(v, reg[n]);
-	else
-		return fault(f, VEC_UD, 0);
+	if (write)
+		return guest_write_cr(v, n, *val) ? fault(v, VEC_GP, 0) : EMUL_OK;
+	*val = n == 8 ? lapic_get_cr8(&v->lapic) : hvm->get(v, reg[n]);
 	return EMUL_OK;
 }
 
-static enum emul_result op_write_cr(void *v, unsigned n, u64 val, struct emul_fault *f)
-{
-	return guest_write_cr(v, n, val) ? fault(f, VEC_GP, 0) : EMUL_OK;
-}
-
+static enum emul_result op_raise(void *v, u8 vector) { return fault(v, vector, 0); }
 static u16 op_get_sel(void *v, enum seg s) { return hvm->get_seg(v, s).sel; }
-
-static enum emul_result op_load_seg(void *v, enum seg s, u16 sel, struct emul_fault *f)
-{
-	return load_segment(v, s, sel, f);
-}
 
 static unsigned op_cpl(void *v) { return ((struct vcpu *)v)->exit.cpl; }
 static unsigned op_stack_size(void *v) { return hvm->get_seg(v, SEG_SS).attr & SEG_ATTR_DB ? 4 : 2; }
@@ -341,7 +303,7 @@ enum { INSN_WRMSR = 0x130, INSN_RDTSC, INSN_RDMSR, INSN_RDPMC, INSN_CPUID = 0x1a
 static unsigned opcode_of(const struct insn *in) { return in->map << 8u | in->opcode; }
 
 /* SGDT, SIDT, LGDT, LIDT, INVLPG: 0, 1, 2, 3, 7. */
-static enum emul_result tables(struct vcpu *v, const struct insn *in, struct emul_fault *f)
+static enum emul_result tables(struct vcpu *v, const struct insn *in)
 {
 	unsigned n = in->modrm >> 3 & 7;
 	enum seg s = n & 1 ? SEG_IDTR : SEG_GDTR;
@@ -358,12 +320,12 @@ static enum emul_result tables(struct vcpu *v, const struct insn *in, struct emu
 		return EMUL_OK;
 	}
 	image.base = n < 2 ? image.base : 0;
-	res = op_access(v, (enum seg)in->seg, insn_ea(in, &v->regs), &image, wide ? 10 : 6,
-			n < 2 ? EMUL_WRITE : EMUL_READ, f);
+	res = segment_access(v, (enum seg)in->seg, insn_ea(in, &v->regs), &image, wide ? 10 : 6,
+			     n < 2 ? EMUL_WRITE : EMUL_READ);
 	if (res != EMUL_OK || n < 2)
 		return res;
 	if (wide && !canonical(image.base, hvm->get(v, REG_CR4)))
-		return fault(f, VEC_GP, 0);
+		return fault(v, VEC_GP, 0);
 	t.limit = image.limit;
 	t.base = wide || in->opsize == 4 ? image.base : image.base & 0xffffff;
 	hvm->set_seg(v, s, t);
@@ -371,23 +333,21 @@ static enum emul_result tables(struct vcpu *v, const struct insn *in, struct emu
 }
 
 /* DR4 and DR5 are the old names of DR6 and DR7. What is reserved in these cannot be changed. */
-static enum emul_result debug_register(struct vcpu *v, const struct insn *in, struct gregs *regs, struct emul_fault *f)
+static enum emul_result debug_register(struct vcpu *v, const struct insn *in, struct gregs *regs)
 {
 	static const u64 can_be_set[] = {0xe00f, 0xffff23ff}, always_set[] = {0xffff0ff0, 0x400};
 	unsigned n = in->modrm >> 3 & 7, i = n & 1;
 	u64 *r = &regs->r[(in->modrm & 7) | (in->rex & 1) << 3], val = in->opsize == 8 ? *r : (u32)*r;
 	bool write = opcode_of(in) == INSN_SET_DR;
 
-	if ((n & 6) == 4 && hvm->get(v, REG_CR4) & CR4_DE) {
-		*f = (struct emul_fault){.vector = VEC_UD};
-		return EMUL_FAULT;
-	}
+	if ((n & 6) == 4 && hvm->get(v, REG_CR4) & CR4_DE)
+		return fault(v, VEC_UD, 0);
 	if (n < 4)
 		hvm_host.dr(v, n, &val, write);
 	else if (!write)
 		val = hvm->get(v, REG_DR6 + i);
 	else if (val >> 32)
-		return fault(f, VEC_GP, 0);
+		return fault(v, VEC_GP, 0);
 	else
 		hvm->set(v, REG_DR6 + i, (val & can_be_set[i]) | always_set[i]);
 	if (!write)
@@ -395,7 +355,7 @@ static enum emul_result debug_register(struct vcpu *v, const struct insn *in, st
 	return EMUL_OK;
 }
 
-static enum emul_result op_system(void *ctx, const struct insn *in, struct gregs *regs, struct emul_fault *f)
+static enum emul_result op_system(void *ctx, const struct insn *in, struct gregs *regs)
 {
 	static const u8 soft[] = {VEC_BP, 0, VEC_OF};
 	struct vcpu *v = ctx;
@@ -406,22 +366,22 @@ static enum emul_result op_system(void *ctx, const struct insn *in, struct gregs
 	case INSN_INT3:
 	case INSN_INT:
 	case INSN_INTO:
-		return soft_interrupt(v, regs, op == INSN_INT ? (u8)in->imm : soft[op - INSN_INT3], f);
+		return soft_interrupt(v, regs, op == INSN_INT ? (u8)in->imm : soft[op - INSN_INT3]);
 	case INSN_TABLES:
-		return tables(v, in, f);
+		return tables(v, in);
 	case INSN_GET_DR:
 	case INSN_SET_DR:
-		return debug_register(v, in, regs, f);
+		return debug_register(v, in, regs);
 	case INSN_CPUID:
 		do_cpuid(v, regs);
 		break;
 	case INSN_RDTSC:
 		if (v->exit.cpl && hvm->get(v, REG_CR4) & CR4_TSD)
-			return fault(f, VEC_GP, 0);
+			return fault(v, VEC_GP, 0);
 		set_pair(regs, hvm->get(v, REG_TSC));
 		break;
 	case INSN_RDPMC: /* CPUID offers no counters */
-		return fault(f, VEC_GP, 0);
+		return fault(v, VEC_GP, 0);
 	case INSN_WRMSR:
 		err = do_wrmsr(v, regs);
 		break;
@@ -437,19 +397,18 @@ static enum emul_result op_system(void *ctx, const struct insn *in, struct gregs
 	default:
 		return EMUL_UNKNOWN;
 	}
-	return err ? fault(f, VEC_GP, 0) : EMUL_OK;
+	return err ? fault(v, VEC_GP, 0) : EMUL_OK;
 }
 
 static void op_xmm(void *v, unsigned n, void *val, bool write) { hvm_host.xmm(n, val, write); }
 
 /* In the order of struct emul_ops; each has a type of its own. */
-static const struct emul_ops emu_ops = {op_access,     op_write,    op_cmpxchg, op_in,       op_out,
-					op_read_cr,    op_write_cr, op_get_sel, op_load_seg, op_cpl,
-					op_stack_size, op_system,   op_xmm};
+static const struct emul_ops emu_ops = {op_raise,     segment_access, op_cmpxchg,    op_io,     op_cr, op_get_sel,
+					load_segment, op_cpl,         op_stack_size, op_system, op_xmm};
 
 /* --- The instruction. */
 
-int guest_fetch(struct vcpu *v, u8 *bytes, unsigned *n, struct emul_fault *f)
+int guest_fetch(struct vcpu *v, u8 *bytes, unsigned *n)
 {
 	bool wide = v->exit.mode == MODE_64;
 	struct segment cs = {.limit = ~0u};
@@ -467,7 +426,7 @@ int guest_fetch(struct vcpu *v, u8 *bytes, unsigned *n, struct emul_fault *f)
 			la = (u32)la;
 		step = (unsigned)MIN((u64)(end - *n), PAGE_SIZE - (la & ~PAGE_MASK));
 
-		int err = guest_translate(v, la, PF_FETCH, &gpa, f);
+		int err = guest_translate(v, la, PF_FETCH, &gpa);
 
 		if (err)
 			return err;
@@ -478,7 +437,7 @@ int guest_fetch(struct vcpu *v, u8 *bytes, unsigned *n, struct emul_fault *f)
 	}
 	if (end == INSN_MAX)
 		return 0;
-	fault(f, VEC_GP, 0);
+	fault(v, VEC_GP, 0);
 	return -EFAULT;
 }
 
@@ -494,7 +453,7 @@ static enum gcpu_mode decode_mode(struct vcpu *v)
  * Decodes the instruction at rip. One that ends before a page that cannot be read needs nothing of that page. 0, or
  * what insn_decode says, or guest_fetch.
  */
-static int fetch_and_decode(struct vcpu *v, struct insn *in, struct emul_fault *f)
+static int fetch_and_decode(struct vcpu *v, struct insn *in)
 {
 	const struct vm_exit *x = &v->exit;
 	enum gcpu_mode mode = decode_mode(v);
@@ -505,7 +464,7 @@ static int fetch_and_decode(struct vcpu *v, struct insn *in, struct emul_fault *
 	if (x->nbytes && x->kind != EXIT_SOFT)
 		err = insn_decode(x->bytes, x->nbytes, mode, in);
 	if (err == -EAGAIN) {
-		fetched = guest_fetch(v, bytes, &n, f);
+		fetched = guest_fetch(v, bytes, &n);
 		err = insn_decode(bytes, n, mode, in);
 		err = err == -EAGAIN && fetched ? fetched : err;
 	}
@@ -513,18 +472,21 @@ static int fetch_and_decode(struct vcpu *v, struct insn *in, struct emul_fault *
 	return err;
 }
 
-static void raise(struct vcpu *v, const struct emul_fault *f)
+static void raise(struct vcpu *v)
 {
-	if (f->vector == VEC_PF)
-		hvm->set(v, REG_CR2, f->cr2);
-	vcpu_exception(v, f->vector, f->has_error, f->error);
+	const u64 with_error = BIT(VEC_NP) | BIT(VEC_SS) | BIT(VEC_GP) | BIT(VEC_PF);
+	u8 vector = v->fault.vector;
+
+	if (vector == VEC_PF)
+		hvm->set(v, REG_CR2, v->fault.cr2);
+	vcpu_exception(v, vector, with_error & BIT(vector), v->fault.error);
 }
 
 /* Delivers v->event, which the hardware cannot. It stays if that fails, for raise to see what was under way. */
-static enum emul_result deliver(struct vcpu *v, struct emul_fault *f)
+static enum emul_result deliver(struct vcpu *v)
 {
 	struct gregs r = v->regs;
-	enum emul_result res = soft_deliver(v, &r, v->event, f);
+	enum emul_result res = soft_deliver(v, &r, v->event);
 
 	if (res != EMUL_OK)
 		return res;
@@ -547,19 +509,18 @@ static void retire(struct vcpu *v, const struct insn *in, u64 was)
 	insn_end(v, sti || ss, was & RFLAGS_TF && !ss && !in_handler);
 }
 
-static enum emul_result execute(struct vcpu *v, struct emul_fault *f)
+static enum emul_result execute(struct vcpu *v)
 {
 	u64 rflags = v->regs.rflags;
 	struct insn in;
 
-	switch (fetch_and_decode(v, &in, f)) {
+	switch (fetch_and_decode(v, &in)) {
 	case 0:
 		break;
 	case -EAGAIN: /* too long */
-		return fault(f, VEC_GP, 0);
+		return fault(v, VEC_GP, 0);
 	case -EINVAL:
-		*f = (struct emul_fault){.vector = VEC_UD};
-		return EMUL_FAULT;
+		return fault(v, VEC_UD, 0);
 	case -EFAULT:
 		return EMUL_FAULT;
 	case -EIO:
@@ -574,7 +535,7 @@ static enum emul_result execute(struct vcpu *v, struct emul_fault *f)
 	v->exit.one_operand =
 		in.has_mem && !(in.map == 0 && (in.opcode == 0xff || in.opcode == 0x8f)); /* PUSH, CALL, POP */
 
-	enum emul_result res = insn_exec(&in, &v->regs, &emu_ops, v, f);
+	enum emul_result res = insn_exec(&in, &v->regs, &emu_ops, v);
 
 	if (res == EMUL_OK)
 		retire(v, &in, rflags);
@@ -586,8 +547,7 @@ static enum emul_result execute(struct vcpu *v, struct emul_fault *f)
 enum outcome emulate(struct vcpu *v)
 {
 	bool event = v->exit.kind == EXIT_SOFT && v->event.valid;
-	struct emul_fault f = {0};
-	enum emul_result res = event ? deliver(v, &f) : execute(v, &f);
+	enum emul_result res = event ? deliver(v) : execute(v);
 
 	if (res == EMUL_UNKNOWN && event)
 		return vcpu_crash(v, "vector %x cannot be delivered in this state, at %lx", (u8)v->event.vector,
@@ -595,6 +555,6 @@ enum outcome emulate(struct vcpu *v)
 	if (res == EMUL_UNKNOWN)
 		return vcpu_crash(v, "an instruction that is not emulated at %lx", v->regs.rip);
 	if (res == EMUL_FAULT)
-		raise(v, &f);
+		raise(v);
 	return atomic_load_relaxed(&v->vm->ending) ? OUT_STOP : v->halted ? do_hlt(v) : OUT_RESUME;
 }

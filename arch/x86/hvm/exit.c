@@ -68,7 +68,6 @@ static unsigned insn_length(struct vcpu *v, const struct vm_exit *x)
 {
 	bool wide = x->mode == MODE_64;
 	u64 offset = v->regs.rip & ~PAGE_MASK;
-	struct emul_fault f;
 	u8 b[INSN_MAX];
 	unsigned n = 0;
 
@@ -81,7 +80,7 @@ static unsigned insn_length(struct vcpu *v, const struct vm_exit *x)
 		if (len)
 			return len;
 	}
-	guest_fetch(v, b, &n, &f);
+	guest_fetch(v, b, &n);
 	return match(x->kind, b, n, wide);
 }
 

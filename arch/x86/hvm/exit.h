@@ -107,13 +107,13 @@ static inline enum gcpu_mode mode_of(u64 cr0, u64 rflags, u64 efer, u16 cs_attr)
 
 /*
  * Translates the guest's la for the access (PF_WRITE, PF_FETCH; the rest is added), with the mode and privilege of the
- * last exit. 0; -EFAULT with the #PF in *f; -EIO if its tables are not in RAM.
+ * last exit. 0; -EFAULT with the #PF in v->fault; -EIO if its tables are not in RAM.
  */
-int guest_translate(struct vcpu *v, gva_t la, u32 access, gpa_t *gpa, struct emul_fault *f);
+int guest_translate(struct vcpu *v, gva_t la, u32 access, gpa_t *gpa);
 /*
  * Fetches bytes at rip up to INSN_MAX: bytes[*n] and on, *n being how many are there (0 at first). 0; or why there are
  * no more: as guest_translate, or -ENOENT if no RAM is there.
  */
-int guest_fetch(struct vcpu *v, u8 *bytes, unsigned *n, struct emul_fault *f);
+int guest_fetch(struct vcpu *v, u8 *bytes, unsigned *n);
 
 #endif

@@ -34,7 +34,7 @@ static struct segment from_descriptor(u64 d, u16 sel)
 }
 
 /* The descriptor that sel names, and its linear address. */
-static enum emul_result find(struct vcpu *v, u16 sel, u64 *d, u64 *la, struct emul_fault *f)
+static enum emul_result find(struct vcpu *v, u16 sel, u64 *d, u64 *la)
 {
 	struct segment table = hvm->get_seg(v, sel & SEL_TI ? SEG_LDTR : SEG_GDTR);
 	u32 offset = sel & ~7u;
@@ -42,8 +42,8 @@ static enum emul_result find(struct vcpu *v, u16 sel, u64 *d, u64 *la, struct em
 	*d = 0;
 	*la = table.base + offset;
 	if (offset + 7 > table.limit || (sel & SEL_TI && !(table.attr & SEG_ATTR_P)))
-		return fault(f, VEC_GP, sel & ~(u32)SEL_RPL);
-	return table_access(v, *la, d, sizeof(*d), EMUL_READ, f);
+		return fault(v, VEC_GP, sel & ~(u32)SEL_RPL);
+	return table_access(v, *la, d, sizeof(*d), EMUL_READ);
 }
 
 /* Whether s may hold what has these attributes. */
@@ -68,12 +68,12 @@ static bool suits(enum seg s, u16 attr, unsigned rpl, unsigned cpl)
 	}
 }
 
-static enum emul_result load_null(struct vcpu *v, enum seg s, u16 sel, struct emul_fault *f)
+static enum emul_result load_null(struct vcpu *v, enum seg s, u16 sel)
 {
 	if (s == SEG_SS && v->exit.mode == MODE_64)
 		return EMUL_UNKNOWN;
 	if (s == SEG_CS || s == SEG_SS || s == SEG_TR)
-		return fault(f, VEC_GP, 0);
+		return fault(v, VEC_GP, 0);
 	hvm->set_seg(v, s, (struct segment){.sel = sel});
 	return EMUL_OK;
 }
@@ -93,8 +93,9 @@ static enum emul_result load_real(struct vcpu *v, enum seg s, u16 sel)
 	return EMUL_OK;
 }
 
-enum emul_result load_segment(struct vcpu *v, enum seg s, u16 sel, struct emul_fault *f)
+enum emul_result load_segment(void *vcpu, enum seg s, u16 sel)
 {
+	struct vcpu *v = vcpu;
 	u32 error = sel & ~(u32)SEL_RPL;
 	bool system = s >= SEGS_USER, lma = hvm->get(v, REG_EFER) & EFER_LMA;
 	u64 d, la, set = s == SEG_TR ? DESC_BUSY : s == SEG_LDTR ? 0 : DESC_ACCESSED;
@@ -102,13 +103,13 @@ enum emul_result load_segment(struct vcpu *v, enum seg s, u16 sel, struct emul_f
 	if (v->exit.mode == MODE_REAL)
 		return load_real(v, s, sel);
 	if (!error)
-		return load_null(v, s, sel, f);
+		return load_null(v, s, sel);
 	if (system && lma) /* 16 bytes */
 		return EMUL_UNKNOWN;
 	if (system && sel & SEL_TI)
-		return fault(f, VEC_GP, error);
+		return fault(v, VEC_GP, error);
 
-	enum emul_result res = find(v, sel, &d, &la, f);
+	enum emul_result res = find(v, sel, &d, &la);
 
 	if (res != EMUL_OK)
 		return res;
@@ -118,13 +119,13 @@ enum emul_result load_segment(struct vcpu *v, enum seg s, u16 sel, struct emul_f
 	if (s == SEG_CS && !(seg.attr & SEG_ATTR_S)) /* a gate or a TSS */
 		return EMUL_UNKNOWN;
 	if (!suits(s, from_descriptor(d, sel).attr, sel & SEL_RPL, v->exit.cpl))
-		return fault(f, VEC_GP, error);
+		return fault(v, VEC_GP, error);
 	if (!(d & DESC_P))
-		return fault(f, s == SEG_SS ? VEC_SS : VEC_NP, error);
+		return fault(v, s == SEG_SS ? VEC_SS : VEC_NP, error);
 	if (set & ~d) {
 		u8 type = (u8)((d | set) >> 40);
 
-		res = table_access(v, la + 5, &type, 1, EMUL_WRITE, f);
+		res = table_access(v, la + 5, &type, 1, EMUL_WRITE);
 	}
 	if (s == SEG_CS)
 		seg.sel = (u16)(error | v->exit.cpl);
@@ -135,37 +136,36 @@ enum emul_result load_segment(struct vcpu *v, enum seg s, u16 sel, struct emul_f
 
 /* --- Interrupts. */
 
-static enum emul_result push(struct vcpu *v, struct gregs *r, const u64 *val, unsigned n, unsigned size,
-			     struct emul_fault *f)
+static enum emul_result push(struct vcpu *v, struct gregs *r, u64 *val, unsigned n, unsigned size)
 {
 	u64 mask = hvm->get_seg(v, SEG_SS).attr & SEG_ATTR_DB ? 0xffffffff : 0xffff;
 	enum emul_result res = EMUL_OK;
 
 	for (unsigned i = 0; i < n && res == EMUL_OK; i++) {
 		r->r[R_SP] = (r->r[R_SP] & ~mask) | ((r->r[R_SP] - size) & mask);
-		res = stack_write(v, r->r[R_SP] & mask, &val[i], size, f);
+		res = segment_access(v, SEG_SS, r->r[R_SP] & mask, &val[i], size, EMUL_WRITE);
 	}
 	return res;
 }
 
-static enum emul_result by_vector_table(struct vcpu *v, struct gregs *r, struct vm_event e, struct emul_fault *f)
+static enum emul_result by_vector_table(struct vcpu *v, struct gregs *r, struct vm_event e)
 {
 	struct segment idt = hvm->get_seg(v, SEG_IDTR);
 	u64 frame[] = {r->rflags, hvm->get_seg(v, SEG_CS).sel, r->rip};
 	u32 to;
 
 	if (e.vector * 4u + 3 > idt.limit)
-		return fault(f, VEC_GP, 0);
+		return fault(v, VEC_GP, 0);
 
-	enum emul_result res = table_access(v, idt.base + e.vector * 4u, &to, sizeof(to), EMUL_READ, f);
+	enum emul_result res = table_access(v, idt.base + e.vector * 4u, &to, sizeof(to), EMUL_READ);
 
 	if (res == EMUL_OK)
-		res = push(v, r, frame, ARRAY_SIZE(frame), 2, f);
+		res = push(v, r, frame, ARRAY_SIZE(frame), 2);
 	if (res != EMUL_OK)
 		return res;
 	r->rip = (u16)to;
 	r->rflags &= ~(u64)(RFLAGS_IF | RFLAGS_TF | RFLAGS_RF | RFLAGS_AC);
-	return load_segment(v, SEG_CS, (u16)(to >> 16), f);
+	return load_segment(v, SEG_CS, (u16)(to >> 16));
 }
 
 /* A fault's handler returns with RF, so that no breakpoint at the instruction hits again. */
@@ -174,16 +174,16 @@ static bool is_fault(struct vm_event e)
 	return e.type == EVENT_EXCEPTION && e.vector != VEC_DB && e.vector != VEC_BP && e.vector != VEC_OF;
 }
 
-static enum emul_result by_gate(struct vcpu *v, struct gregs *r, struct vm_event e, struct emul_fault *f)
+static enum emul_result by_gate(struct vcpu *v, struct gregs *r, struct vm_event e)
 {
 	struct segment idt = hvm->get_seg(v, SEG_IDTR);
 	u64 frame[] = {r->rflags | (is_fault(e) ? RFLAGS_RF : 0), hvm->get_seg(v, SEG_CS).sel, r->rip, e.error}, gate;
 	u32 error = e.vector * 8u | ERROR_IDT | (e.type == EVENT_SOFT ? 0 : ERROR_EXT);
 
 	if (e.vector * 8u + 7 > idt.limit)
-		return fault(f, VEC_GP, error);
+		return fault(v, VEC_GP, error);
 
-	enum emul_result res = table_access(v, idt.base + e.vector * 8u, &gate, sizeof(gate), EMUL_READ, f);
+	enum emul_result res = table_access(v, idt.base + e.vector * 8u, &gate, sizeof(gate), EMUL_READ);
 
 	if (res != EMUL_OK)
 		return res;
@@ -193,25 +193,25 @@ static enum emul_result by_gate(struct vcpu *v, struct gregs *r, struct vm_event
 	if (type == TYPE_TASK_GATE)
 		return EMUL_UNKNOWN;
 	if ((type & ~(unsigned)(TYPE_BIT_32 | TYPE_BIT_TRAP)) != TYPE_INTR16)
-		return fault(f, VEC_GP, error);
+		return fault(v, VEC_GP, error);
 	if (!(gate & DESC_P))
-		return fault(f, VEC_NP, error);
-	res = push(v, r, frame, e.has_error ? 4 : 3, size, f);
+		return fault(v, VEC_NP, error);
+	res = push(v, r, frame, e.has_error ? 4 : 3, size);
 	if (res != EMUL_OK)
 		return res;
 	r->rip = (gate & 0xffff) | (size == 4 ? gate >> 32 & 0xffff0000 : 0);
 	r->rflags &= ~(u64)(RFLAGS_TF | RFLAGS_RF | RFLAGS_NT | (type & TYPE_BIT_TRAP ? 0 : RFLAGS_IF));
-	return load_segment(v, SEG_CS, (u16)(gate >> 16), f);
+	return load_segment(v, SEG_CS, (u16)(gate >> 16));
 }
 
-enum emul_result soft_deliver(struct vcpu *v, struct gregs *r, struct vm_event e, struct emul_fault *f)
+enum emul_result soft_deliver(struct vcpu *v, struct gregs *r, struct vm_event e)
 {
 	if (v->exit.cpl || hvm->get(v, REG_EFER) & EFER_LMA)
 		return EMUL_UNKNOWN;
-	return v->exit.mode == MODE_REAL ? by_vector_table(v, r, e, f) : by_gate(v, r, e, f);
+	return v->exit.mode == MODE_REAL ? by_vector_table(v, r, e) : by_gate(v, r, e);
 }
 
-enum emul_result soft_interrupt(struct vcpu *v, struct gregs *r, u8 vector, struct emul_fault *f)
+enum emul_result soft_interrupt(struct vcpu *v, struct gregs *r, u8 vector)
 {
-	return soft_deliver(v, r, (struct vm_event){.type = EVENT_SOFT, .vector = vector}, f);
+	return soft_deliver(v, r, (struct vm_event){.type = EVENT_SOFT, .vector = vector});
 }

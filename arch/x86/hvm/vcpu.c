@@ -134,10 +134,9 @@ static void dump_code(struct vcpu *v)
 {
 	u8 b[INSN_MAX];
 	char text[3 * INSN_MAX + 1] = " not readable";
-	struct emul_fault f;
 	unsigned n = 0;
 
-	guest_fetch(v, b, &n, &f);
+	guest_fetch(v, b, &n);
 	for (unsigned i = 0; i < n; i++)
 		format(text + 3 * i, sizeof(text) - 3 * i, " %02x", b[i]);
 	log("  code:%s\n", text);

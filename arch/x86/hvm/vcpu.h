@@ -126,8 +126,13 @@ struct vcpu {
 	struct sched_ent sched;
 	struct lapic lapic;
 	struct vm_event event; /* pending injection (or re-injection of what an exit interrupted) */
-	bool halted;           /* in HLT: waits for an event */
-	bool wait_sipi;        /* after INIT */
+	struct {
+		u8 vector;
+		u32 error;
+		u64 cr2; /* for #PF */
+	} fault;         /* what emulation found last: counts while something says so by EMUL_FAULT or -EFAULT */
+	bool halted;     /* in HLT: waits for an event */
+	bool wait_sipi;  /* after INIT */
 	bool nmi_pending, nmi_blocked;
 	u16 intr_again; /* 1 + vector of an acknowledged interrupt whose delivery raised an exception; 0: none */
 	u64 flush_gen;  /* p2m.gen when its translations were last forgotten; 0: never yet */
