@@ -19,19 +19,16 @@ import argparse
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 
+import bench_common
 import bench_intel
 import bench_p2m
-import debian
-import image
-import initramfs
 import run
+from bench_common import BUILD, LINUX, LINUX_FILES, TINY, configure, entry, linux_entry, number, to_shell
 
-BUILD = image.BUILD
 MACHINE = "QEMU 7.2 SVM, instructions counted"
 LIMIT = 900
 
@@ -49,7 +46,6 @@ OPERATIONS = {
     "self-ipi-hlt": ("HLT and a self-IPI", None, None),
 }
 PEERS = ("KVM 6.1 NPT", "Xen 4.17 NPT")
-LINUX_GOAL = 1.05
 START_GOAL = 10000000
 
 
@@ -61,21 +57,17 @@ def console(cmd, folder):
     return done.stdout.decode(errors="replace")
 
 
-def boot(folder, cleave, cmdline, modules, memory):
+def boot(folder, cleave, cmdline, memory, modules=(), more=""):
     """Boots the tiny guest with these modules, under Cleave or bare; returns the console."""
-    files = ["tiny"] + modules
+    common = {"icount": True, "extra": ["-no-reboot"]}
     if not cleave:
-        return console(run.qemu(memory, kernel="tiny", append="bare " + cmdline, modules=modules, icount=True,
-                                extra=["-no-reboot"]), folder)
-    with open(os.path.join(folder, "guests.conf"), "w", encoding="ascii") as f:
-        f.write("[guest bench]\nkernel = tiny\ncmdline = %s\nmemory = %s\n" % (cmdline, memory))
-        f.writelines("initrd = %s\n" % m for m in modules)
-    return console(run.qemu("2G", kernel=os.path.join(BUILD, "cleave"), modules=["guests.conf"] + files, icount=True,
-                            extra=["-no-reboot"]), folder)
+        return console(run.qemu(memory, kernel=TINY, append="bare " + cmdline, modules=list(modules), **common), folder)
+    conf = os.path.basename(configure(folder, cmdline, memory, modules, more))
+    return console(run.qemu("2G", kernel=os.path.join(BUILD, "cleave"), modules=[conf, TINY, *modules], **common), folder)
 
 
 def operations(folder, cleave):
-    text = boot(folder, cleave, "test=bench", [], "64M")
+    text = boot(folder, cleave, "test=bench", "64M")
     found = {name: int(ticks) for name, ticks in re.findall(r"@bench name=(\S+) ticks=(\d+)", text)}
     if not found:
         raise SystemExit("cleave bench: the bench guest said nothing:\n" + text[-2000:])
@@ -83,36 +75,16 @@ def operations(folder, cleave):
 
 
 def linux(folder, cleave):
-    text = boot(folder, cleave, "test=linux -- console=ttyS0 quiet", ["vmlinuz", "initrd.img"], "512M")
-    start, end = re.search(r"@linux tsc=(\d+)", text), re.search(r"@init tsc=(\d+)", text)
-    if not start or not end:
-        raise SystemExit("cleave bench: Linux did not reach its shell:\n" + text[-2000:])
-    return int(end[1]) - int(start[1])
+    return to_shell(boot(folder, cleave, LINUX, "512M", LINUX_FILES))
 
 
 def start(folder):
     """From the entry in C to the first guest's start, its memory not populated: scrubbing is not counted."""
-    text = boot(folder, True, "test=cpuid", [], "512M\npopulate = demand")
-    ready = re.search(r"@ready guests=1 ticks=(\d+)", text)
-    if not ready:
-        raise SystemExit("cleave bench: the guest was not started:\n" + text[-2000:])
-    return int(ready[1])
+    return number(r"@ready guests=1 ticks=(\d+)", boot(folder, True, "test=cpuid", "512M", more="populate = demand\n"))
 
 
 def prepare(folder, with_linux):
-    shutil.copy(os.path.join(BUILD, "guests", "tiny-mb1.elf"), os.path.join(folder, "tiny"))
-    if not with_linux:
-        return
-    shutil.copy(debian.kernel(BUILD), os.path.join(folder, "vmlinuz"))
-    with open(os.path.join(BUILD, "guests", "tsc"), "rb") as f:
-        tsc = f.read()
-    with open(os.path.join(folder, "initrd.img"), "wb") as f:
-        f.write(initramfs.build(first="/bin/tsc", files={"bin/tsc": tsc}, extra="poweroff -f"))
-
-
-def entry(name, value, peer, peer_value, goal=None):
-    return {"name": name, "machine": MACHINE, "unit": "instructions", "better": "lower", "value": value, "peer": peer,
-            "peer_value": peer_value, "goal": goal}
+    bench_common.prepare(folder, "mb1", with_linux)
 
 
 def measure(with_linux):
@@ -126,15 +98,12 @@ def measure(with_linux):
             shown = ["%d (%.2f)" % (p, ours[name] / p) if p else "-" for p in peers]
             print("%-38s %12d %12d %18s %18s" % (title, bare[name], ours[name], *shown))
             measured = [(who, p) for who, p in zip(PEERS, peers) if p] or [(None, None)]
-            entries += [entry(name, ours[name], who, p) for who, p in measured]
+            entries += [entry(MACHINE, name, ours[name], peer=who, peer_value=p) for who, p in measured]
         ready = start(folder)
         print("%-38s %12s %12d   goal %d" % ("from entry to the first guest", "", ready, START_GOAL))
-        entries.append(entry("boot", ready, None, None, START_GOAL))
+        entries.append(entry(MACHINE, "boot", ready, goal=START_GOAL))
         if with_linux:
-            bare_linux, our_linux = linux(folder, False), linux(folder, True)
-            print("%-38s %12d %12d   %.3f of bare, goal %.2f" % ("Linux to its shell", bare_linux, our_linux,
-                                                                 our_linux / bare_linux, LINUX_GOAL))
-            entries.append(entry("linux-boot", our_linux, "bare QEMU", bare_linux, LINUX_GOAL * bare_linux))
+            entries.append(linux_entry(MACHINE, "linux-boot", linux(folder, False), linux(folder, True)))
     print("in brackets: Cleave's part of the peer's number, less is better")
     return entries
 
