@@ -136,14 +136,17 @@ class Bochs:
 
     def answer(self):
         """
-        The debugger's next command, when it waits for one: its prompts are numbered. What it does not understand it
-        would pass over, and where it stops without our asking it would wait for ever: both end the machine.
+        The debugger's next command, when it waits for one: its prompts are numbered. What it says to those of a stop
+        goes to standard error. What it does not understand it would pass over, and where it stops without our asking it
+        would wait for ever: both end the machine.
         """
         before, prompt, after = self.said.partition(b"<bochs:%d> " % self.prompts)
         if not prompt:
             return
         stop = re.search(rb"\((\d+)\) Breakpoint (\d+), ", before)
-        if stop and not self.commands:
+        if self.commands:
+            show(before.partition(b"\n")[2])
+        elif stop:
             self.commands = [b"set $cpu = " + stop[1], *self.stops[int(stop[2]) - 1].commands, b"c"]
         if self.commands and b"error at" not in before:
             command, self.said = self.commands.pop(0), after
@@ -246,6 +249,12 @@ def drain(b):
 def write(data):
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
+
+
+def show(reply):
+    """What the debugger says, without the escape sequences of its line editor."""
+    sys.stderr.buffer.write(re.sub(rb"\x1b\[\?\d+[hl]", b"", reply).strip(b"\r"))
+    sys.stderr.flush()
 
 
 def stop(_signal, _frame):
