@@ -21,8 +21,8 @@ def without(msr, *bits):
     """Stops where Cleave reads that capability MSR, and clears those bits. Bits from 32 on are what may be set."""
     condition = "(ecx == %#x) | (ecx == %#x)" % (msr, TRUE.get(msr, msr))
     halves = {"eax": [b for b in bits if b < 32], "edx": [b - 32 for b in bits if b >= 32]}
-    commands = ["set %s = %s & %#x" % (r, r, 0xffffffff & ~sum(1 << b for b in clear)) for r, clear in halves.items() if clear]
-    return "after rdmsr in probe if " + condition, "; ".join(commands)
+    keep = {r: 0xffffffff & ~sum(1 << b for b in clear) for r, clear in halves.items() if clear}
+    return "after rdmsr in probe if " + condition, "; ".join("set %s = %s & %#x" % (r, r, k) for r, k in keep.items())
 
 
 def start(boot, conf, *stops, **options):
@@ -62,13 +62,17 @@ def test_vmx_in_use(boot):
     ("INVEPT", without(EPT_VPID, 25, 26)),  # of no kind
 ])
 def test_vmx_lacks_what_cleave_cannot_do_without(boot, what, stop):
-    useless(start(boot, guest(), stop), "hvm: this CPU has VMX, but lacks " + what)
+    message = "hvm: this CPU has VMX, but lacks %s; if a hypervisor is below Cleave, enable it there"
+    useless(start(boot, guest(), stop), message % what)
 
 
 def test_vmx_locked_off_on_one_processor(boot):
-    """It is left out, and guests run on the other. hvm_cpu_on is not run by the first; its stack is in the image."""
+    """
+    It is left out, and guests run on the other. A condition looks at the processor that stopped last, and only the second
+    comes to hvm_cpu_on; the first one's stack is in the image.
+    """
     second = "after rdmsr in vmx_cpu_on if rsp < 0xffffffff80000000"
-    m = start(boot, guest(cmdline="test=cpuid"), ("hvm_cpu_on", "r"), (second, "set eax = %d" % LOCKED), pcpus=2)
+    m = start(boot, guest(cmdline="test=cpuid"), ("hvm_cpu_on", "set $cpu = 1"), (second, "set eax = %d" % LOCKED), pcpus=2)
     m.wait_off()
     assert "smp: processor with APIC id 1 does not start: left out" in m.lines()
     assert m.report("boot")["pcpus"] == "1"
@@ -103,20 +107,19 @@ def test_a_vmcs_that_the_cpu_refuses(boot, field, instead, detail):
 WHOLE = "test=memory-size,memory-zeroed,memory-distinct,hole,cpuid,exceptions,state,string-io,mmio-forms,realmode," \
     "lapic-timer,hlt,priority,balloon memory=64M"
 
-NO_UNRESTRICTED, NO_VPID, NO_TPR_SHADOW, NO_TIMER = without(PROC2, 39), without(PROC2, 37), without(PROC, 53), without(PIN, 38)
-NO_EFER, NO_PAT = without(ENTRY, 47), without(EXIT, 51)
+NO_TPR_SHADOW, NO_TIMER = without(PROC, 53), without(PIN, 38)
 
 # what the boot report says no to: what the CPU lacks
 FALLBACKS = {
     "": [],
     "ept-1g ept-2m": [without(EPT_VPID, 16, 17)],
     "ept-ad": [without(EPT_VPID, 21)],
-    "unrestricted ept-ad": [NO_UNRESTRICTED],
-    "vpid": [NO_VPID],
+    "unrestricted ept-ad": [without(PROC2, 39)],
+    "vpid": [without(PROC2, 37)],
     "vpid ": [without(EPT_VPID, 32)],  # INVVPID is what lacks
     "tpr-shadow": [NO_TPR_SHADOW],
     "preemption-timer": [NO_TIMER],
-    "efer-load pat-load": [NO_EFER, NO_PAT],
+    "efer-load pat-load": [without(ENTRY, 47), without(EXIT, 51)],
     "ept-1g ept-2m ept-ad unrestricted vpid tpr-shadow preemption-timer":
         [without(EPT_VPID, 16, 17, 21), without(PROC2, 37, 39), NO_TPR_SHADOW, NO_TIMER],
 }

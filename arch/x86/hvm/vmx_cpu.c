@@ -85,7 +85,7 @@ static int probe(void)
 	vmx_describe(&vmx_caps, text, sizeof(text));
 	log("hvm: VMX: %s\n", text);
 	if (missing) {
-		log("hvm: this CPU has VMX, but lacks %s\n", missing);
+		log("hvm: this CPU has VMX, but lacks %s; if a hypervisor is below Cleave, enable it there\n", missing);
 		return -ENODEV;
 	}
 	hvm_host.max_order = vmx_caps.max_order;
