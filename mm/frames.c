@@ -33,11 +33,11 @@
 #define LOW_ORDER 8u /* frames below 1 MB: 2^8 */
 #define CHUNK     ORDER_2M
 
-#define SCRUB          16u   /* frames zeroed in a step */
-#define SCRUB_LOOK     64u   /* blocks looked at in a step */
-#define FREE_LOOK      1024u /* the same, when all of an owner is freed */
-#define LIST_LOOK      8u    /* free blocks looked at for a clean one */
-#define LOCKED_AT_ONCE 512u  /* frames that frames_for_each looks at before it lets others have the lock */
+#define SCRUB          16u  /* frames zeroed in a step */
+#define SCRUB_LOOK     64u  /* blocks looked at in a step */
+#define FREE_LOOK      512  /* the same, when all of an owner is freed */
+#define LIST_LOOK      8u   /* free blocks looked at for a clean one */
+#define LOCKED_AT_ONCE 512u /* frames that frames_for_each looks at before it lets others have the lock */
 
 enum { ZONE_ANY, ZONE_LOW, ZONES };
 
@@ -82,7 +82,6 @@ static void list_del(u64 n, unsigned order)
 }
 
 /* An allocated block's state is its owner's, who may be making a table of it. */
-/* An allocated block's state is its owner's, who may be making a table of it. */
 static bool is_free_block(u64 n, unsigned order)
 {
 	return n < mem.n && atomic_load_relaxed(&mem.table[n].state) == FRAME_FREE && mem.table[n].order == order;
@@ -102,6 +101,24 @@ static u64 block_of(u64 n)
 	return NIL;
 }
 
+/* Whether there is no RAM in the 2 MB around frame n. */
+static bool is_hole(u64 n)
+{
+	const struct frame *f = frame_of(MFN(ROUND_DOWN(n, BIT(CHUNK))));
+
+	return f && f->state == FRAME_RESERVED && !f->count;
+}
+
+/* Where the block ends that frame n is in; or the hole, or the frame. */
+static u64 block_end(u64 n)
+{
+	u64 first = block_of(n);
+
+	if (first != NIL)
+		return first + BIT(mem.table[first].order);
+	return is_hole(n) ? ROUND_DOWN(n, BIT(CHUNK)) + BIT(CHUNK) : n + 1;
+}
+
 /* What is clean. */
 
 static u64 chunks(void) { return (mem.n + BIT(CHUNK) - 1) >> CHUNK; }
@@ -117,11 +134,15 @@ static bool is_clean(u64 n, unsigned order)
 
 static void set_dirty(u64 n, unsigned order)
 {
-	for (u64 c = n >> CHUNK; mem.clean && c <= last_chunk(n, order); c++) {
-		mem.dirty += bitmap_test(mem.clean, c);
-		bitmap_clear(mem.clean, c);
-		if (c == mem.chunk)
-			mem.at = c << CHUNK;
+	u64 first = n >> CHUNK, last = last_chunk(n, order);
+
+	if (first <= mem.chunk && mem.chunk <= last)
+		mem.at = mem.chunk << CHUNK;
+	for (u64 w = first / 64; mem.clean && w <= last / 64; w++) {
+		u64 these = BITS(w == last / 64 ? last % 64 : 63, w == first / 64 ? first % 64 : 0);
+		for (u64 were = mem.clean[w] & these; were; were &= were - 1)
+			mem.dirty++;
+		mem.clean[w] &= ~these;
 	}
 }
 
@@ -158,6 +179,16 @@ static void put(u64 n, unsigned order)
 		list_del(buddy, order);
 	}
 	list_add(n, order);
+}
+
+/* Puts [n, end) on the lists. Only frame 0 could reach past 1 MB. */
+static void put_range(u64 n, u64 end)
+{
+	for (unsigned order; n < end; n += BIT(order)) {
+		unsigned aligned = n ? MIN(bit_low(n), TOP) : LOW_ORDER;
+		order = MIN(aligned, bit_high(end - n));
+		put(n, order);
+	}
 }
 
 /* Of the list that begins with block n: the first whose beginning is clean, if one of the first few is; or else n. */
@@ -218,11 +249,7 @@ void frames_add(mfn_t first, u64 count)
 	for (u64 c = first.n >> CHUNK; c << CHUNK < end; c++)
 		if (mem.table[c << CHUNK].state == FRAME_RESERVED)
 			mem.table[c << CHUNK].count = 1; /* there is RAM in these 2 MB */
-	for (u64 n = first.n, order; n < end; n += BIT(order)) {
-		unsigned aligned = n ? MIN(bit_low(n), TOP) : LOW_ORDER; /* only frame 0 could reach past 1 MB */
-		order = MIN(aligned, bit_high(end - n));
-		put(n, order);
-	}
+	put_range(first.n, end);
 	lock_drop(&mem.lock);
 }
 
@@ -287,15 +314,29 @@ int frames_free(mfn_t mfn, unsigned order, u16 owner)
 	return -EINVAL;
 }
 
+/* What the owner had lies together more often than not, and goes back to the lists together. */
 bool frames_free_step(u16 owner, u64 *at)
 {
-	for (unsigned i = 0; i < FREE_LOOK && *at < mem.n; i++) {
-		struct frames_block b = frames_block(MFN(*at));
-		if (b.owner == owner)
-			(void)!frames_free(b.first, b.order, owner);
-		*at = b.first.n + BIT(b.order);
+	const struct frame gone = {.owner = OWNER_FREE, .state = FRAME_INSIDE, .order = FRAME_BODY};
+	struct frame *table = mem.table;
+	u64 n = *at, end = mem.n;
+
+	lock_take(&mem.lock);
+	for (int looks = FREE_LOOK; looks > 0 && n < end; looks--) {
+		u64 run = n;
+		for (; n < end && table[n].owner == owner && looks > 0; looks--) {
+			struct frame *f = &table[n];
+			n += BIT(f->order);
+			*f = gone;
+		}
+		if (n == run)
+			n = block_end(n);
+		else
+			put_range(run, n);
 	}
-	return *at < mem.n;
+	lock_drop(&mem.lock);
+	*at = n;
+	return n < end;
 }
 
 /* Questions. */
@@ -303,15 +344,14 @@ bool frames_free_step(u16 owner, u64 *at)
 struct frames_block frames_block(mfn_t mfn)
 {
 	struct frames_block b = {.first = mfn};
-	const struct frame *f = frame_of(MFN(ROUND_DOWN(mfn.n, BIT(CHUNK))));
 
 	lock_take(&mem.lock);
 	u64 first = block_of(mfn.n);
 	if (first != NIL) {
-		f = &mem.table[first];
+		const struct frame *f = &mem.table[first];
 		bool table = atomic_load_relaxed(&f->state) == FRAME_TABLE;
 		b = (struct frames_block){MFN(first), f->owner, f->order, table};
-	} else if (f && f->state == FRAME_RESERVED && !f->count) {
+	} else if (is_hole(mfn.n)) {
 		b = (struct frames_block){MFN(ROUND_DOWN(mfn.n, BIT(CHUNK))), .order = CHUNK};
 	}
 	lock_drop(&mem.lock);

@@ -37,7 +37,7 @@ OPERATIONS = {
     "teardown-1g-of-1g": ("teardown of 1 GB: one page", 20000),
     "teardown-1g-of-2m": ("teardown of 1 GB: 2 MB pages", 20000),
     "teardown-1g-of-4k": ("teardown of 1 GB: 4 KB pages", None),
-    "teardown-1g-scattered": ("teardown of 1 GB: 512 blocks", None),
+    "teardown-1g-scattered": ("teardown of 1 GB: 512 blocks of 2 MB", 20000),
     "tables-1g-of-1g": ("table frames for 1 GB: one page", 4),
     "tables-1g-of-2m": ("table frames for 1 GB: 2 MB pages", 5),
 }

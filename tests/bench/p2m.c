@@ -51,6 +51,7 @@ static void must(int err)
 static void begin(const struct pt_format *fmt, unsigned max_order)
 {
 	host_machine(3 * GB);
+	(void)frames_scrub(); /* from now on the allocator keeps account of what is zero */
 	must(p2m_init(&p2m, fmt, OWNER, max_order, 40) || p2m_add_slot(&p2m, GFN(BASE), BIT(ORDER_1G), P2M_RAM));
 }
 
