@@ -22,7 +22,8 @@ PURE := $(filter-out $(IMPURE),$(C_SOURCES))
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wno-unused-parameter
 CFLAGS := -std=gnu11 -O2 -g -I. $(WARN) -ffreestanding -nostdlib -fno-pic -fno-pie -mno-red-zone -mgeneral-regs-only \
 	-mcmodel=kernel -fstack-protector-strong -mstack-protector-guard=global -fno-omit-frame-pointer \
-	-fno-asynchronous-unwind-tables -fno-strict-aliasing -fno-common -fcf-protection=none -MMD -MP
+	-fno-asynchronous-unwind-tables -fno-strict-aliasing -fno-common -fcf-protection=none -MMD -MP \
+	-include arch/x86/cpu/port_inline.h
 ASFLAGS := -I. -g -MMD -MP
 LDFLAGS := -n -T linker.ld -z max-page-size=0x1000 -z noexecstack --no-warn-rwx-segments --build-id=none
 
@@ -129,7 +130,7 @@ $(HOST)/threads/%: tests/threads/%.c $(TSAN_OBJECTS)
 # As a release is: for counting instructions (tests/bench) and for long runs of property tests.
 FAST := $(BUILD)/fast
 FAST_CFLAGS := -std=gnu11 -O2 -g -I. -Wall -Wextra -Werror -Wno-unused-parameter -DNDEBUG -fno-builtin -mgeneral-regs-only \
-	-fno-omit-frame-pointer -fno-strict-aliasing -MMD -MP
+	-fno-omit-frame-pointer -fno-strict-aliasing -MMD -MP -include tests/bench/port_inline.h
 FAST_OBJECTS := $(patsubst %.c,$(FAST)/obj/%.o,$(filter lib/% mm/% p2m/%,$(PURE)) tests/host/port.c)
 
 $(FAST)/obj/%.o: %.c
@@ -168,7 +169,7 @@ clean:
 	$(Q)rm -rf $(BUILD)
 
 -include tests/guests/guests.mk
--include $(OBJECTS:.o=.d) $(HOST_OBJECTS:.o=.d) $(TSAN_OBJECTS:.o=.d) $(wildcard $(HOST)/*/*.d $(HOST)/*.d)
+-include $(OBJECTS:.o=.d) $(HOST_OBJECTS:.o=.d) $(TSAN_OBJECTS:.o=.d) $(FAST_OBJECTS:.o=.d) $(wildcard $(FAST)/*/*.d) $(wildcard $(HOST)/*/*.d $(HOST)/*.d)
 
 .PHONY: all host-tests test-quick test check clean
 .SECONDARY:

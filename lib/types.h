@@ -66,6 +66,7 @@ static inline u64 max_u64(u64 a, u64 b) { return a > b ? a : b; }
 #define NORETURN     __attribute__((noreturn))
 #define PRINTF(f, a) __attribute__((format(printf, f, a)))
 #define MUST_CHECK   __attribute__((warn_unused_result))
+#define FORCE_INLINE static inline __attribute__((always_inline))
 
 #define KB 1024ul
 #define MB (1024 * KB)

@@ -28,11 +28,6 @@ struct change {
 
 static u64 *table_of(u64 raw) { return port_virt(raw & PT_ADDR); }
 
-bool pt_is_table(const struct pt_format *fmt, u64 raw, unsigned level)
-{
-	return level > 1 && (raw & fmt->present) && !(raw & PT_LARGE);
-}
-
 /* A table's frame is never mapped, so its gfn is free to say what the table covers. */
 u64 pt_tag(u64 va, unsigned level) { return ROUND_DOWN(va, pt_span(level + 1)) >> PAGE_SHIFT | (u64)level << 56; }
 
@@ -204,7 +199,7 @@ static u64 value(const struct change *c, u64 old, unsigned level, u64 va)
 	if (c->op == SPLIT || (c->op == PROTECT && !(old & fmt->present)))
 		return old;
 	if (c->op == PROTECT) {
-		e = fmt->decode(old, level);
+		e = pt_decode(fmt, old, level, 0);
 		e.flags = (e.flags & ~PT_RWX) | (c->e.flags & PT_RWX);
 		return fmt->encode(c->pt, e, level);
 	}
@@ -222,7 +217,7 @@ static bool owes_flush(const struct change *c, u64 old, u64 new)
 {
 	if (!(old & c->pt->fmt->present) || c->op == SPLIT)
 		return false;
-	unsigned allowed = c->op == PROTECT ? c->e.flags : c->pt->fmt->decode(new, 1).flags;
+	unsigned allowed = c->op == PROTECT ? c->e.flags : pt_decode(c->pt->fmt, new, 1, 0).flags;
 	return (allowed & PT_RWX) != PT_RWX || (c->op != PROTECT && new != old);
 }
 
@@ -290,12 +285,12 @@ static int run(struct change c, u64 len, struct pt_debt *debt)
 	u64 *root = port_virt(mfn_to_hpa(c.pt->root));
 
 	ASSERT(IS_ALIGNED(c.va | len | c.e.pa, PAGE_SIZE));
-	change_range(&c, root, 0, c.pt->levels, c.va, len);
+	change_range(&c, root, 0, PT_LEVELS, c.va, len);
 	int err = reserve(c.pt, c.needed);
 	if (err)
 		return err;
 	c.debt = debt;
-	change_range(&c, root, 0, c.pt->levels, c.va, len);
+	change_range(&c, root, 0, PT_LEVELS, c.va, len);
 	ASSERT(c.pt->spare == PT_DEBT_END);
 	return 0;
 }
@@ -345,7 +340,7 @@ static bool agree(const struct pt *pt, const u64 *table, unsigned level, u64 va,
 	 * loses none of them.
 	 */
 	if (present)
-		seen |= fmt->accessed | (fmt->decode(first, level + 1).flags & PT_W ? fmt->dirty : 0);
+		seen |= fmt->accessed | (pt_decode(fmt, first, level + 1, 0).flags & PT_W ? fmt->dirty : 0);
 	*merged = first | seen;
 	return true;
 }
@@ -374,7 +369,7 @@ static bool merge_one(struct pt *pt, u64 *slot, unsigned level, u64 va, struct p
 void pt_merge(struct pt *pt, u64 va, struct pt_debt *debt)
 {
 	u64 *slots[6], *table = port_virt(mfn_to_hpa(pt->root));
-	unsigned level = pt->levels;
+	unsigned level = PT_LEVELS;
 
 	for (;; level--) {
 		slots[level] = &table[pt_index(va, level)];
@@ -383,45 +378,18 @@ void pt_merge(struct pt *pt, u64 va, struct pt_debt *debt)
 			break;
 		table = table_of(raw);
 	}
-	while (++level <= pt->levels && merge_one(pt, slots[level], level, va, debt))
+	while (++level <= PT_LEVELS && merge_one(pt, slots[level], level, va, debt))
 		continue;
-}
-
-/* Where the entry is that covers va, its level, and what it says: loaded once, for the next load may find a table. */
-static inline u64 *find(const struct pt *pt, u64 va, unsigned *level, u64 *raw)
-{
-	char *base = port_virt(0); /* the port is linear */
-	u64 present = pt->fmt->present, *slot = (u64 *)(base + mfn_to_hpa(pt->root)) + pt_index(va, pt->levels);
-	unsigned shift = PAGE_SHIFT + pt_order(pt->levels);
-
-	while (*raw = atomic_load(slot), shift > PAGE_SHIFT && (*raw & present) && !(*raw & PT_LARGE)) {
-		shift -= 9;
-		slot = (u64 *)(base + (*raw & PT_ADDR)) + (va >> shift & 511);
-	}
-	*level = (shift - PAGE_SHIFT) / 9 + 1;
-	return slot;
-}
-
-struct pt_entry pt_lookup(const struct pt *pt, u64 va)
-{
-	unsigned level;
-	u64 raw;
-
-	(void)find(pt, va, &level, &raw);
-	struct pt_entry e = pt->fmt->decode(raw, level);
-	if (pt_present(e))
-		e.pa += ROUND_DOWN(va & (pt_span(level) - 1), PAGE_SIZE);
-	return e;
 }
 
 struct pt_entry pt_flags(struct pt *pt, u64 va, unsigned set, unsigned clear, struct pt_debt *debt)
 {
 	unsigned level;
-	u64 old, new, *slot = find(pt, va, &level, &old);
+	u64 old, new, *slot = pt_find(pt, va, &level, &old);
 	struct pt_entry was, e;
 
 	do {
-		was = e = pt->fmt->decode(old, level);
+		was = e = pt_decode(pt->fmt, old, level, 0);
 		if (!pt_present(was))
 			return was;
 		e.flags = (u8)((e.flags & ~clear) | set);
@@ -438,7 +406,7 @@ struct pt_entry pt_flags(struct pt *pt, u64 va, unsigned set, unsigned clear, st
 
 int pt_init(struct pt *pt, const struct pt_format *fmt, const struct pt_ops *ops, u16 owner, unsigned max_order)
 {
-	*pt = (struct pt){.fmt = fmt, .ops = ops, .owner = owner, .levels = 4, .max_order = max_order};
+	*pt = (struct pt){.fmt = fmt, .ops = ops, .owner = owner, .max_order = max_order};
 	pt->nx = pt->ad = pt->merge = true;
 	pt->spare = PT_DEBT_END;
 	pt->tables = 1;
@@ -447,6 +415,6 @@ int pt_init(struct pt *pt, const struct pt_format *fmt, const struct pt_ops *ops
 		return err;
 	struct frame *f = frame_of(pt->root);
 	f->state = FRAME_TABLE;
-	f->gfn = pt_tag(0, pt->levels);
+	f->gfn = pt_tag(0, PT_LEVELS);
 	return 0;
 }

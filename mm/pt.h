@@ -18,6 +18,7 @@
 #define MM_PT_H
 
 #include "lib/bits.h"
+#include "lib/port.h"
 
 /* None of R, W, X: not present. */
 enum { PT_R = 0x01, PT_W = 0x02, PT_X = 0x04, PT_A = 0x20, PT_D = 0x40 };
@@ -40,14 +41,20 @@ static inline bool pt_present(struct pt_entry e) { return e.flags & PT_RWX; }
 
 struct pt;
 
-/* A format is data and two pure functions. Common to all: 512 entries, address in 51:12, leaf bit 7 at level > 1. */
+/*
+ * A format is data and one pure function. Common to all: 512 entries, four levels, address in 51:12, leaf bit 7 at
+ * level > 1, R and W or what comes to that in bits 0 and 1, what tells the caching in 5:3.
+ */
 struct pt_format {
 	const char *name;
-	u64 present;         /* an entry with none of these bits is not present */
-	u64 table;           /* bits of an entry that points to a table */
-	u64 accessed, dirty; /* in leaves; set by the CPU at any time */
+	u64 present;            /* an entry with none of these bits is not present */
+	u64 table;              /* an entry that points to a table: an address, and exactly these bits */
+	u64 accessed, dirty;    /* in leaves; set by the CPU at any time */
+	u64 exec, exec_off;     /* the bit that tells X, and its value if there is none */
+	u64 user, global, ipat; /* these flags' bits, or 0 */
+	u8 ad_shift;            /* from accessed and dirty to PT_A and PT_D */
+	u8 cache[8];            /* enum pt_cache, by bits 5:3 */
 	u64 (*encode)(const struct pt *pt, struct pt_entry e, unsigned level);
-	struct pt_entry (*decode)(u64 raw, unsigned level);
 };
 extern const struct pt_format pt_format_long; /* x86 long mode: host tables, NPT */
 extern const struct pt_format pt_format_ept;
@@ -83,7 +90,6 @@ struct pt {
 	u64 splits;    /* present leaves split, ever */
 	u64 merges;    /* tables replaced by one present leaf, ever */
 	u16 owner;     /* of table frames */
-	u8 levels;     /* 4 or 5 */
 	u8 max_order;
 	bool nx;    /* long mode: the CPU has NX. Without it everything is executable */
 	bool ad;    /* CPUs set accessed and dirty bits. Without it the bits are the owner's */
@@ -113,9 +119,6 @@ struct pt_entry pt_flags(struct pt *pt, u64 va, unsigned set, unsigned clear, st
 /* Replaces each table on the way to va whose 512 entries agree by one entry, and frees empty ones. */
 void pt_merge(struct pt *pt, u64 va, struct pt_debt *debt);
 
-/* What va is mapped to. Lock-free; see rule 3. */
-struct pt_entry pt_lookup(const struct pt *pt, u64 va);
-
 /* Adds [mfn, mfn + 2^order), of the table's owner, to what is freed after the flush. Its M2P entries are lost. */
 void pt_debt_frames(struct pt_debt *debt, mfn_t mfn, unsigned order);
 /* Flushes if anything is owed, then frees. Best without the owner's lock. */
@@ -126,9 +129,64 @@ u64 pt_tag(u64 va, unsigned level);
 static inline unsigned pt_order(unsigned level) { return 9 * (level - 1); }
 static inline u64 pt_span(unsigned level) { return PAGE_SIZE << pt_order(level); }
 static inline unsigned pt_index(u64 va, unsigned level) { return (va >> (PAGE_SHIFT + pt_order(level))) & 511; }
-bool pt_is_table(const struct pt_format *fmt, u64 raw, unsigned level);
 
-#define PT_LARGE BIT(7)
-#define PT_ADDR  BITS(51, 12)
+#define PT_LEVELS 4u
+#define PT_LARGE  BIT(7)
+#define PT_ADDR   BITS(51, 12)
+/*
+ * The software type, in bits that both formats ignore in every kind of entry. In a present entry it says what the page
+ * is to its owner; the permissions follow from it, never the other way round. In a not-present entry it is all there
+ * is: an entry is empty if and only if it is zero. (An entry that is to fault by a reserved bit is a leaf to the
+ * engine.)
+ */
+#define PT_TYPE_SHIFT 52
+#define PT_TYPE       BITS(55, 52)
+
+static inline bool pt_is_table(const struct pt_format *fmt, u64 raw, unsigned level)
+{
+	return level > 1 && !((raw ^ fmt->table) & ~PT_ADDR);
+}
+
+/* Where the entry is that covers va, its level, and what it says: loaded once, for the next load may find a table. */
+FORCE_INLINE u64 *pt_find(const struct pt *pt, u64 va, unsigned *level, u64 *raw)
+{
+	u64 table = mfn_to_hpa(pt->root), bits = pt->fmt->table, *slot = NULL;
+
+#pragma GCC unroll 4
+	for (unsigned l = PT_LEVELS; l; l--) {
+		slot = (u64 *)port_virt(table) + pt_index(va, l);
+		*raw = atomic_load(slot);
+		*level = l;
+		table = *raw ^ bits;
+		if (table & ~PT_ADDR)
+			break;
+	}
+	return slot;
+}
+
+/* What an entry says of va. */
+FORCE_INLINE struct pt_entry pt_decode(const struct pt_format *fmt, u64 raw, unsigned level, u64 va)
+{
+	struct pt_entry e = {.type = (raw & PT_TYPE) >> PT_TYPE_SHIFT, .order = pt_order(level)};
+
+	if (!(raw & fmt->present))
+		return e;
+	e.pa = (raw & PT_ADDR) | (va & (pt_span(level) - PAGE_SIZE));
+	e.cache = fmt->cache[raw >> 3 & 7];
+	e.flags = (raw & (PT_R | PT_W)) | ((raw >> fmt->ad_shift) & (PT_A | PT_D)) |
+		  ((raw & fmt->exec) != fmt->exec_off ? PT_X : 0) | (raw & fmt->user ? PT_USER : 0) |
+		  (raw & fmt->global ? PT_GLOBAL : 0) | (raw & fmt->ipat ? PT_IPAT : 0);
+	return e;
+}
+
+/* What va is mapped to. Lock-free; see rule 3. */
+FORCE_INLINE struct pt_entry pt_lookup(const struct pt *pt, u64 va)
+{
+	unsigned level;
+	u64 raw;
+
+	(void)pt_find(pt, va, &level, &raw);
+	return level == 1 ? pt_decode(pt->fmt, raw, 1, va) : pt_decode(pt->fmt, raw, level, va); /* 1 folds away */
+}
 
 #endif

@@ -5,7 +5,7 @@
 
 static int check(const struct p2m *p, gfn_t gfn, unsigned order)
 {
-	if ((order != ORDER_4K && order != ORDER_2M) || !IS_ALIGNED(gfn.n, BIT(order)) || gfn.n >= p2m_limit(p))
+	if ((order != ORDER_4K && order != ORDER_2M) || !IS_ALIGNED(gfn.n, BIT(order)) || gfn.n >= p->limit)
 		return -EINVAL;
 	const struct p2m_slot *s = p2m_slot_at(p, gfn, 1);
 	return s && s->type == P2M_RAM && gfn.n + BIT(order) <= s->first.n + s->frames ? 0 : -EPERM;

@@ -35,12 +35,12 @@ static inline void p2m_walk_end(const struct p2m *p, struct p2m_walk w)
 	port_irq_restore(w.irq);
 }
 
-static inline u64 p2m_limit(const struct p2m *p) { return BIT(p->width - PAGE_SHIFT); } /* in frames */
-
 static inline struct p2m_cache *p2m_cache_of(const struct p2m *p, gfn_t gfn)
 {
 	return (struct p2m_cache *)&p->cache[port_cpu()][gfn.n % P2M_CACHED];
 }
+
+#define P2M_FLAGS (PT_W | PT_A | PT_D)
 
 /* The page of gfn in this pCPU's cache, looked up if need be. Inside a walk. */
 struct p2m_cache *p2m_look_up(const struct p2m *p, gfn_t gfn);

@@ -28,7 +28,7 @@ static void for_all_ram(struct p2m *p, bool clean, struct pt_debt *debt)
 {
 	struct p2m_entry e;
 
-	for (gfn_t gfn = GFN(0); gfn.n < p2m_limit(p); gfn.n += p2m_rest(e, gfn)) {
+	for (gfn_t gfn = GFN(0); gfn.n < p->limit; gfn.n += p2m_rest(e, gfn)) {
 		e = p2m_entry_at(p, gfn);
 		if (is_logged(e) && clean)
 			pt_flags(&p->pt, gfn_to_gpa(gfn), 0, clean_mask(p, e), debt);
@@ -51,7 +51,7 @@ static int split_all(struct p2m *p, struct pt_debt *debt)
 	struct p2m_entry e;
 	int err = 0;
 
-	for (gfn_t gfn = GFN(0); !err && gfn.n < p2m_limit(p); gfn.n += p2m_rest(e, gfn)) {
+	for (gfn_t gfn = GFN(0); !err && gfn.n < p->limit; gfn.n += p2m_rest(e, gfn)) {
 		e = p2m_entry_at(p, gfn);
 		if (e.type != P2M_RAM || !e.order)
 			continue;
@@ -78,7 +78,7 @@ int p2m_log_start(struct p2m *p, enum p2m_log how)
 	lock_take(&p->lock);
 	int err = p->log ? -EEXIST : 0;
 	if (!err) {
-		p2m_call_off(p, GFN(0), p2m_limit(p));
+		p2m_call_off(p, GFN(0), p->limit);
 		set_log(p, how);
 		err = how == P2M_LOG_EAGER ? split_all(p, &debt) : 0;
 		if (err)
@@ -107,7 +107,7 @@ int p2m_log_harvest(struct p2m *p, gfn_t first, u64 frames, u64 *bitmap)
 	struct pt_debt debt = PT_DEBT_NONE;
 	u64 end = first.n + frames;
 
-	if (first.n >= p2m_limit(p) || frames > p2m_limit(p) - first.n)
+	if (first.n >= p->limit || frames > p->limit - first.n)
 		return -EINVAL;
 	lock_take(&p->lock);
 	int err = p->log ? 0 : -EINVAL;

@@ -52,44 +52,61 @@ struct pt_entry p2m_leaf(enum p2m_type type, mfn_t mfn)
 
 /* Lookups. */
 
-struct p2m_entry p2m_entry_at(const struct p2m *p, gfn_t gfn)
+FORCE_INLINE struct p2m_entry entry_at(const struct p2m *p, gfn_t gfn)
 {
 	struct p2m_entry none = {.mfn = MFN_NONE};
 
-	if (gfn.n >= p2m_limit(p))
+	if (gfn.n >= p->limit)
 		return none;
 	struct pt_entry e = pt_lookup(&p->pt, gfn_to_gpa(gfn));
-	return (struct p2m_entry){pt_present(e) ? hpa_to_mfn(e.pa) : MFN_NONE, e.order, e.type, e.flags};
+	bool backed = P2M_MASK(e.type) & P2M_BACKED;
+	return (struct p2m_entry){backed ? hpa_to_mfn(e.pa) : MFN_NONE, e.order, e.type, e.flags & P2M_FLAGS};
+}
+
+struct p2m_entry p2m_entry_at(const struct p2m *p, gfn_t gfn) { return entry_at(p, gfn); }
+
+static inline bool is_cached(const struct p2m *p, const struct p2m_cache *c, gfn_t gfn)
+{
+	return c->gfn.n == gfn.n && c->gen == atomic_load(&p->gen);
 }
 
 /*
  * In a walk: a flush that begins now waits for its end. What has no frame is not kept, for it can get one without a
  * flush.
  */
+FORCE_INLINE void fill(const struct p2m *p, struct p2m_cache *c, gfn_t gfn)
+{
+	u64 gen = atomic_load(&p->gen);
+
+	c->gfn = gfn;
+	c->e = entry_at(p, gfn);
+	c->gen = mfn_eq(c->e.mfn, MFN_NONE) ? 0 : gen;
+}
+
 struct p2m_cache *p2m_look_up(const struct p2m *p, gfn_t gfn)
 {
 	struct p2m_cache *c = p2m_cache_of(p, gfn);
-	u64 gen = atomic_load(&p->gen);
 
-	if (c->gfn.n != gfn.n || c->gen != gen) {
-		c->e = p2m_entry_at(p, gfn);
-		c->gfn = gfn;
-		c->gen = P2M_MASK(c->e.type) & P2M_BACKED ? gen : 0;
-	}
+	if (!is_cached(p, c, gfn))
+		fill(p, c, gfn);
 	return c;
+}
+
+static __attribute__((noinline)) struct p2m_entry look_up_now(const struct p2m *p, struct p2m_cache *c, gfn_t gfn)
+{
+	struct p2m_walk w = p2m_walk_begin(p);
+
+	fill(p, c, gfn);
+	p2m_walk_end(p, w);
+	return c->e;
 }
 
 /* The answer may be old by the time it is used, so it needs no walk if it is remembered. */
 struct p2m_entry p2m_get(const struct p2m *p, gfn_t gfn)
 {
-	const struct p2m_cache *c = p2m_cache_of(p, gfn);
+	struct p2m_cache *c = p2m_cache_of(p, gfn);
 
-	if (c->gfn.n == gfn.n && c->gen == atomic_load(&p->gen))
-		return c->e;
-	struct p2m_walk w = p2m_walk_begin(p);
-	struct p2m_entry e = p2m_look_up(p, gfn)->e;
-	p2m_walk_end(p, w);
-	return e;
+	return is_cached(p, c, gfn) ? c->e : look_up_now(p, c, gfn);
 }
 
 bool p2m_is_empty(const struct p2m *p, gfn_t gfn, u64 n)
@@ -152,7 +169,7 @@ static void count_overlay(const struct p2m *p, gfn_t gfn, u64 n, unsigned type, 
 
 static int check_new_slot(const struct p2m *p, gfn_t first, u64 frames, enum p2m_type type)
 {
-	if (!frames || first.n >= p2m_limit(p) || frames > p2m_limit(p) - first.n ||
+	if (!frames || first.n >= p->limit || frames > p->limit - first.n ||
 	    !(P2M_MASK(type) & (P2M_MASK(P2M_RAM) | P2M_MASK(P2M_RO))))
 		return -EINVAL;
 	if (p2m_slot_at(p, first, frames) || !p2m_is_empty(p, first, frames))
@@ -302,7 +319,7 @@ static int check_range(const struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order
 
 	if (type >= P2M_TYPES || order > ORDER_1G || !IS_ALIGNED(gfn.n, BIT(order)))
 		return -EINVAL;
-	if (gfn.n >= p2m_limit(p) || BIT(order) > p2m_limit(p) - gfn.n)
+	if (gfn.n >= p->limit || BIT(order) > p->limit - gfn.n)
 		return -EINVAL;
 	if (!backed && !mfn_eq(mfn, MFN_NONE))
 		return -EINVAL;
@@ -353,7 +370,8 @@ int p2m_protect(struct p2m *p, gfn_t gfn, unsigned order, enum p2m_type type)
 int p2m_init(struct p2m *p, const struct pt_format *fmt, u16 owner, unsigned max_order, unsigned width)
 {
 	*p = (struct p2m){.lock = LOCK_INIT(LOCK_P2M), .owner = owner, .max_order = max_order, .gen = 1};
-	p->width = MIN(width, PAGE_SHIFT + 4 * 9u);
+	p->width = MIN(width, PAGE_SHIFT + pt_order(PT_LEVELS + 1));
+	p->limit = BIT(p->width - PAGE_SHIFT);
 	p->work.merge = p->work.collapse = true;
 	return pt_init(&p->pt, fmt, &ops, owner, max_order);
 }

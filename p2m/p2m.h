@@ -41,7 +41,7 @@ struct p2m_entry {
 	mfn_t mfn; /* of this gfn, MFN_NONE if it has none */
 	u8 order;  /* of the entry that covers it */
 	u8 type;   /* enum p2m_type */
-	u8 flags;  /* PT_R, PT_W, PT_X, PT_A, PT_D: RAM may lack W for a while, see p2m_fault */
+	u8 flags;  /* PT_W, PT_A, PT_D: RAM may lack W for a while, see p2m_fault */
 };
 
 enum { P2M_READ = 1, P2M_WRITE = 2, P2M_EXEC = 4 }; /* access bits */
@@ -108,6 +108,7 @@ struct p2m {
 	u16 owner;    /* OWNER_GUEST + n */
 	u8 max_order; /* cap from config and CPU */
 	u8 width;     /* guest-physical address bits */
+	u64 limit;    /* the same in frames */
 	u8 log;       /* enum p2m_log; under the lock */
 	u64 pcpus;    /* pCPUs that run a vCPU or walk the table now: whom a flush asks. Atomic */
 	/*

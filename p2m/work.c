@@ -73,7 +73,7 @@ static void begin(struct p2m *p, gfn_t first)
 
 	if (frames_alloc(ORDER_2M, p->owner, 0, &to)) {
 		p->work.failed = true;
-		p->work.at = GFN(p2m_limit(p)); /* nor for any other */
+		p->work.at = GFN(p->limit); /* nor for any other */
 		return;
 	}
 	lock_take(&p->lock);
@@ -155,7 +155,7 @@ static void scan(struct p2m *p, u64 now)
 		w->failed = false;
 	}
 	w->next = now;
-	for (unsigned i = 0; i < LOOK && w->at.n < p2m_limit(p); i++) {
+	for (unsigned i = 0; i < LOOK && w->at.n < p->limit; i++) {
 		gfn_t gfn = w->at;
 		struct p2m_entry e = p2m_get(p, gfn);
 		w->at.n = gfn.n + MAX(p2m_rest(e, gfn), PAGES);
@@ -165,7 +165,7 @@ static void scan(struct p2m *p, u64 now)
 			return;
 		}
 	}
-	if (w->at.n < p2m_limit(p))
+	if (w->at.n < p->limit)
 		return;
 	w->at = GFN(0);
 	w->next = now + (w->failed ? RETRY_NS : REST_NS);
@@ -178,7 +178,7 @@ static void sample(struct p2m *p, u64 now)
 	struct p2m_work *w = &p->work;
 
 	lock_take(&p->lock);
-	for (unsigned i = 0; i < LOOK_SAMPLE && w->sample_at.n < p2m_limit(p); i++) {
+	for (unsigned i = 0; i < LOOK_SAMPLE && w->sample_at.n < p->limit; i++) {
 		struct p2m_entry e = p2m_entry_at(p, w->sample_at);
 		if ((P2M_MASK(e.type) & P2M_MEMORY) && (e.flags & PT_A)) {
 			pt_flags(&p->pt, gfn_to_gpa(w->sample_at), 0, PT_A, &debt);
@@ -187,7 +187,7 @@ static void sample(struct p2m *p, u64 now)
 		w->sample_at.n += p2m_rest(e, w->sample_at);
 	}
 	lock_drop(&p->lock);
-	if (w->sample_at.n < p2m_limit(p))
+	if (w->sample_at.n < p->limit)
 		return;
 	p->working_set = w->accessed;
 	w->accessed = 0;

@@ -72,10 +72,12 @@ static void map(const struct pt_format *fmt, unsigned order)
 	mfn_t mfn = take(ORDER_1G);
 	snprintf(what, sizeof(what), "map-1g-by-%s", orders[order / 9]);
 	MEASURE(what, must(p2m_set(&p2m, GFN(BASE), mfn, ORDER_1G, P2M_RAM)));
+	p2m_enter(&p2m);
 	snprintf(what, sizeof(what), "walk-%s", orders[order / 9]);
 	MEASURE(what, (void)p2m_get(&p2m, GFN(BASE + 12345)));
 	snprintf(what, sizeof(what), "get-%s", orders[order / 9]);
 	MEASURE(what, (void)p2m_get(&p2m, GFN(BASE + 12345)));
+	p2m_leave(&p2m);
 	p2m_free(&p2m);
 }
 

@@ -21,22 +21,22 @@ void (*host_on_relax)(void);
 bool host_log_echo, host_expect_panic;
 jmp_buf host_panic_jmp;
 
-static char *arena;
+char *host_arena;
+__thread unsigned host_cpu;
 static u64 arena_bytes, first_free, now_ns, now_step, fail_at;
-static __thread unsigned this_cpu;
 static char logged[1 << 16];
 static size_t logged_len;
 
 void host_machine(u64 bytes)
 {
 	host_machine_free();
-	arena = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (arena == MAP_FAILED)
+	host_arena = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (host_arena == MAP_FAILED)
 		abort();
 	arena_bytes = bytes;
 	u64 frames = bytes / PAGE_SIZE;
 	first_free = (frames * sizeof(struct frame) + PAGE_SIZE - 1) / PAGE_SIZE;
-	frames_init((struct frame *)arena, frames);
+	frames_init((struct frame *)host_arena, frames);
 	frames_add(MFN(first_free), frames - first_free);
 	fail_at = 0;
 	now_ns = 0;
@@ -45,9 +45,9 @@ void host_machine(u64 bytes)
 
 void host_machine_free(void)
 {
-	if (arena)
-		munmap(arena, arena_bytes);
-	arena = NULL;
+	if (host_arena)
+		munmap(host_arena, arena_bytes);
+	host_arena = NULL;
 }
 
 u64 host_first_free(void) { return first_free; }
@@ -70,18 +70,18 @@ void host_set_now(u64 ns)
 }
 
 void host_set_now_step(u64 ns) { now_step = ns; }
-void host_set_cpu(unsigned cpu) { this_cpu = cpu; }
+void host_set_cpu(unsigned cpu) { host_cpu = cpu; }
 
 void *port_virt(hpa_t pa)
 {
 	if (pa >= arena_bytes)
 		panic("port_virt(%#llx) is beyond the arena", (unsigned long long)pa);
-	return arena + pa;
+	return host_arena + pa;
 }
 
-hpa_t port_phys(const void *va) { return (hpa_t)((const char *)va - arena); }
+hpa_t port_phys(const void *va) { return (hpa_t)((const char *)va - host_arena); }
 u64 port_now(void) { return now_step ? __atomic_add_fetch(&now_ns, now_step, __ATOMIC_RELAXED) : now_ns; }
-unsigned port_cpu(void) { return this_cpu; }
+unsigned port_cpu(void) { return host_cpu; }
 
 void port_relax(void)
 {

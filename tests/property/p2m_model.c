@@ -327,10 +327,10 @@ static u64 *writable_entry(u64 gfn)
 {
 	u64 *table = port_virt(mfn_to_hpa(p2m.pt.root));
 
-	for (unsigned level = p2m.pt.levels;; level--) {
+	for (unsigned level = PT_LEVELS;; level--) {
 		u64 *slot = &table[pt_index(gfn << PAGE_SHIFT, level)];
 		if (!pt_is_table(p2m.pt.fmt, *slot, level))
-			return p2m.pt.fmt->decode(*slot, level).flags & PT_W ? slot : NULL;
+			return pt_decode(p2m.pt.fmt, *slot, level, 0).flags & PT_W ? slot : NULL;
 		table = port_virt(*slot & PT_ADDR);
 	}
 }

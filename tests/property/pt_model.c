@@ -208,7 +208,7 @@ static void touch(unsigned i)
 
 	if (!before[i].present)
 		return;
-	for (unsigned level = pt.levels;; level--) {
+	for (unsigned level = PT_LEVELS;; level--) {
 		u64 *slot = &table[pt_index(probe[i], level)];
 		if (pt_is_table(pt.fmt, *slot, level)) {
 			table = port_virt(*slot & PT_ADDR);
@@ -249,7 +249,7 @@ static void check_all(void)
 		struct pt_entry e = pt_lookup(&pt, probe[i]);
 		CHECK(says(&e, &before[i]));
 	}
-	check_shape(port_virt(mfn_to_hpa(pt.root)), pt.levels, 0, &tables, leaves);
+	check_shape(port_virt(mfn_to_hpa(pt.root)), PT_LEVELS, 0, &tables, leaves);
 	CHECK(tables == pt.tables && !memcmp(leaves, pt.leaves, sizeof(leaves)));
 	frames_stats(&s);
 	CHECK(s.total - s.free == tables); /* nothing leaks */

@@ -50,7 +50,7 @@ static bool cpu_write(unsigned page)
 
 	for (;;) {
 		u64 *table = port_virt(mfn_to_hpa(pt.root)), *slot = NULL, raw = 0;
-		unsigned level = pt.levels;
+		unsigned level = PT_LEVELS;
 		for (;; level--) {
 			if (frame_of(hpa_to_mfn(port_phys(table)))->state != FRAME_TABLE)
 				die("walked through a frame that is no table");
@@ -60,7 +60,7 @@ static bool cpu_write(unsigned page)
 				break;
 			table = port_virt(raw & PT_ADDR);
 		}
-		struct pt_entry e = pt.fmt->decode(raw, level);
+		struct pt_entry e = pt_decode(pt.fmt, raw, level, 0);
 		if (!pt_present(e))
 			die("a hole");
 		if (e.pa + (va & (pt_span(level) - 1)) != BASE + va)

@@ -180,7 +180,7 @@ static struct translation walk(u64 gfn, bool write)
 
 	for (;;) {
 		u64 *table = port_virt(mfn_to_hpa(pt->root)), *slot, raw;
-		unsigned level = pt->levels;
+		unsigned level = PT_LEVELS;
 		for (;; level--) {
 			slot = &table[pt_index(gfn << PAGE_SHIFT, level)];
 			raw = atomic_load(slot);
@@ -190,7 +190,7 @@ static struct translation walk(u64 gfn, bool write)
 			if (frame_of(hpa_to_mfn(raw & PT_ADDR))->state != FRAME_TABLE)
 				die("a walk through a frame that is no table");
 		}
-		struct pt_entry e = pt->fmt->decode(raw, level);
+		struct pt_entry e = pt_decode(pt->fmt, raw, level, 0);
 		if (!pt_present(e) || (write && !(e.flags & PT_W)))
 			return (struct translation){.gfn = PAGES};
 		if (atomic_cas(slot, &raw, raw | pt->fmt->accessed | (write ? pt->fmt->dirty : 0)))

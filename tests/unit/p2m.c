@@ -645,7 +645,7 @@ static u64 *raw_at(u64 gfn)
 {
 	u64 *table = port_virt(mfn_to_hpa(p2m.pt.root));
 
-	for (unsigned level = p2m.pt.levels;; level--) {
+	for (unsigned level = PT_LEVELS;; level--) {
 		u64 *slot = &table[pt_index(gfn << PAGE_SHIFT, level)];
 		if (!pt_is_table(p2m.pt.fmt, *slot, level))
 			return slot;
@@ -704,7 +704,7 @@ static void the_audit_sees_every_kind_of_corruption(void **state)
 	must_see_u64(large, large[1], "the M2P says that the frame is elsewhere");
 	must_see_u64(mmio, *mmio | BIT(20), "not what its type");
 	must_see_u64(pde, *pde ^ PAGE_SIZE, "a table that is none");
-	must_see_u64(pde, *pde ^ BIT(1), "wrong bits");
+	must_see_u64(pde, *pde ^ BIT(1), "no such type");
 	must_see_u64(large, *pde, "belongs elsewhere");
 	must_see_u64((u64 *)port_virt(mfn_to_hpa(p2m.pt.root)) + 5, 0x00400000000000ull << 8,
 		     "beyond the guest's width");

@@ -18,8 +18,8 @@ struct vcpu;
 
 struct pcpu {
 	struct pcpu *self;        /* at GS:0 */
+	u32 id, apic_id;          /* id: at GS:8, where port_inline.h reads it */
 	void *stack[PCPU_STACKS]; /* their tops; NULL while the boot processor has none of its own */
-	u32 id, apic_id;
 	bool online;
 	/*
 	 * Set by port_kick and by every interrupt; the run loop clears it by atomic_swap (a full barrier) before it
