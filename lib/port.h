@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The port: all that pure code (lib, mm, p2m, sched, emul, devices, parsers, the exit dispatcher) asks of the machine.
- * The hypervisor implements it in arch/x86/cpu/port.c and, what is called most, inline in port_inline.h beside that; the
- * host tests in tests/host/port.c.
+ * The hypervisor implements it in arch/x86/cpu/port.c and, what is called most, inline in port_inline.h beside that;
+ * the host tests in tests/host/port.c.
  */
 #ifndef LIB_PORT_H
 #define LIB_PORT_H

@@ -201,10 +201,10 @@ static u64 value(const struct change *c, u64 old, unsigned level, u64 va)
 	if (c->op == PROTECT) {
 		e = pt_decode(fmt, old, level, 0);
 		e.flags = (e.flags & ~PT_RWX) | (c->e.flags & PT_RWX);
-		return fmt->encode(c->pt, e, level);
+		return pt_encode(c->pt, e, level);
 	}
 	e.pa += va - c->va;
-	u64 new = fmt->encode(c->pt, e, level);
+	u64 new = pt_encode(c->pt, e, level);
 	bool same_page = (old & fmt->present) && !pt_is_table(fmt, old, level) && !((old ^ new) & PT_ADDR);
 	return same_page && pt_present(e) ? new | (old & (fmt->accessed | fmt->dirty)) : new;
 }
@@ -394,7 +394,7 @@ struct pt_entry pt_flags(struct pt *pt, u64 va, unsigned set, unsigned clear, st
 			return was;
 		e.flags = (u8)((e.flags & ~clear) | set);
 		ASSERT(pt_present(e));
-		new = pt->fmt->encode(pt, e, level);
+		new = pt_encode(pt, e, level);
 	} while (new != old && !atomic_cas(slot, &old, new));
 
 	if (clear & ~(unsigned)PT_A)

@@ -20,7 +20,7 @@
 #include "lib/bits.h"
 #include "lib/port.h"
 
-/* None of R, W, X: not present. */
+/* None of R, W, X: not present. Long mode cannot do without R. */
 enum { PT_R = 0x01, PT_W = 0x02, PT_X = 0x04, PT_A = 0x20, PT_D = 0x40 };
 /* Long mode: also for CPL 3, as NPT leaves must be; survives CR3 loads. EPT: the guest's PAT does not count. */
 enum { PT_USER = 0x08, PT_GLOBAL = 0x10, PT_IPAT = 0x80 };
@@ -42,8 +42,8 @@ static inline bool pt_present(struct pt_entry e) { return e.flags & PT_RWX; }
 struct pt;
 
 /*
- * A format is data and one pure function. Common to all: 512 entries, four levels, address in 51:12, leaf bit 7 at
- * level > 1, R and W or what comes to that in bits 0 and 1, what tells the caching in 5:3.
+ * A format is data. Common to all: 512 entries, four levels, address in 51:12, leaf bit 7 at level > 1, R and W or what
+ * comes to that in bits 0 and 1, what tells the caching in 5:3.
  */
 struct pt_format {
 	const char *name;
@@ -52,9 +52,9 @@ struct pt_format {
 	u64 accessed, dirty;    /* in leaves; set by the CPU at any time */
 	u64 exec, exec_off;     /* the bit that tells X, and its value if there is none */
 	u64 user, global, ipat; /* these flags' bits, or 0 */
-	u8 ad_shift;            /* from accessed and dirty to PT_A and PT_D */
+	u8 ad_shift;            /* from PT_A and PT_D to accessed and dirty */
 	u8 cache[8];            /* enum pt_cache, by bits 5:3 */
-	u64 (*encode)(const struct pt *pt, struct pt_entry e, unsigned level);
+	u8 cache_bits[3];       /* the inverse */
 };
 extern const struct pt_format pt_format_long; /* x86 long mode: host tables, NPT */
 extern const struct pt_format pt_format_ept;
@@ -164,6 +164,7 @@ FORCE_INLINE u64 *pt_find(const struct pt *pt, u64 va, unsigned *level, u64 *raw
 	return slot;
 }
 
+u64 pt_encode(const struct pt *pt, struct pt_entry e, unsigned level);
 /* What an entry says of va. */
 FORCE_INLINE struct pt_entry pt_decode(const struct pt_format *fmt, u64 raw, unsigned level, u64 va)
 {

@@ -7,12 +7,10 @@
 #include "lib/assert.h"
 #include "mm/pt.h"
 
-enum { LONG_P = 0x1, LONG_W = 0x2, LONG_U = 0x4, LONG_PWT = 0x8, LONG_PCD = 0x10 };
-enum { LONG_A = 0x20, LONG_D = 0x40, LONG_G = 0x100 };
+enum { LONG_P = 0x1, LONG_W = 0x2, LONG_U = 0x4, LONG_A = 0x20, LONG_D = 0x40, LONG_G = 0x100 };
 #define LONG_NX BIT(63)
 
 enum { EPT_R = 0x1, EPT_W = 0x2, EPT_X = 0x4, EPT_IPAT = 0x40, EPT_A = 0x100, EPT_D = 0x200 };
-#define EPT_CACHE_SHIFT 3
 
 STATIC_ASSERT(!(PT_TYPE & (PT_ADDR | LONG_NX | BITS(11, 0))), "the type is in bits that no format uses");
 STATIC_ASSERT(!(PT_TYPE & BITS(63, 57)), "nor will: protection keys, EPT's shadow-stack, sub-page and #VE bits");
@@ -23,34 +21,21 @@ STATIC_ASSERT((LONG_A | LONG_D) == (PT_A | PT_D) && (EPT_A | EPT_D) >> 3 == (PT_
 
 static u64 if_set(unsigned flags, unsigned flag, u64 bit) { return flags & flag ? bit : 0; }
 
+u64 pt_encode(const struct pt *pt, struct pt_entry e, unsigned level)
+{
+	const struct pt_format *fmt = pt->fmt;
+	u64 raw = (u64)e.type << PT_TYPE_SHIFT;
+
+	if (!pt_present(e))
+		return raw;
+	raw |= e.pa | (e.flags & (PT_R | PT_W)) | (if_set(e.flags, PT_X, fmt->exec) ^ fmt->exec_off) |
+	       (u64)(e.flags & (PT_A | PT_D)) << fmt->ad_shift | (u64)fmt->cache_bits[e.cache] << 3 |
+	       if_set(e.flags, PT_USER, fmt->user) | if_set(e.flags, PT_GLOBAL, fmt->global) |
+	       if_set(e.flags, PT_IPAT, fmt->ipat) | (level > 1 ? PT_LARGE : 0);
+	return pt->nx ? raw : raw & ~LONG_NX;
+}
+
 /* Large pages and 4 KB pages keep the PAT bit at different places; it is never used: PAT entry 1 is WC, 3 is UC. */
-static u64 long_encode(const struct pt *pt, struct pt_entry e, unsigned level)
-{
-	static const u64 cache[] = {[PT_WB] = 0, [PT_WC] = LONG_PWT, [PT_UC] = LONG_PWT | LONG_PCD};
-	u64 raw = (u64)e.type << PT_TYPE_SHIFT;
-
-	if (!pt_present(e))
-		return raw;
-	raw |= e.pa | LONG_P | cache[e.cache] | if_set(e.flags, PT_W, LONG_W) | if_set(e.flags, PT_USER, LONG_U) |
-	       if_set(e.flags, PT_GLOBAL, LONG_G) | if_set(e.flags, PT_A, LONG_A) | if_set(e.flags, PT_D, LONG_D);
-	if (!(e.flags & PT_X) && pt->nx)
-		raw |= LONG_NX;
-	return level > 1 ? raw | PT_LARGE : raw;
-}
-
-static u64 ept_encode(const struct pt *pt, struct pt_entry e, unsigned level)
-{
-	static const u64 cache[] = {[PT_WB] = 6, [PT_WC] = 1, [PT_UC] = 0};
-	u64 raw = (u64)e.type << PT_TYPE_SHIFT;
-
-	(void)pt;
-	if (!pt_present(e))
-		return raw;
-	raw |= e.pa | (e.flags & PT_RWX) | cache[e.cache] << EPT_CACHE_SHIFT | if_set(e.flags, PT_IPAT, EPT_IPAT) |
-	       if_set(e.flags, PT_A, EPT_A) | if_set(e.flags, PT_D, EPT_D);
-	return level > 1 ? raw | PT_LARGE : raw;
-}
-
 const struct pt_format pt_format_long = {
 	.name = "long",
 	.present = LONG_P,
@@ -61,8 +46,8 @@ const struct pt_format pt_format_long = {
 	.exec_off = LONG_NX,
 	.user = LONG_U,
 	.global = LONG_G,
-	.cache = {PT_WB, PT_WC, PT_UC, PT_UC, PT_WB, PT_WC, PT_UC, PT_UC}, /* PWT, PCD and A, which does not count */
-	.encode = long_encode,
+	.cache = {PT_WB, PT_WC, PT_UC, PT_UC, PT_WB, PT_WC, PT_UC, PT_UC}, /* by PWT, PCD, and A */
+	.cache_bits = {[PT_WB] = 0, [PT_WC] = 1, [PT_UC] = 3},
 };
 
 const struct pt_format pt_format_ept = {
@@ -75,5 +60,5 @@ const struct pt_format pt_format_ept = {
 	.ipat = EPT_IPAT,
 	.ad_shift = 3,
 	.cache = {PT_UC, PT_WC, PT_UC, PT_UC, PT_UC, PT_UC, PT_WB, PT_UC},
-	.encode = ept_encode,
+	.cache_bits = {[PT_WB] = 6, [PT_WC] = 1, [PT_UC] = 0},
 };

@@ -61,7 +61,7 @@ static void audit_leaf(struct audit *a, gfn_t gfn, u64 raw, unsigned level)
 	struct pt_entry expected = p2m_leaf(e.type, mfn);
 	if (e.type == P2M_RAM && may_lack_w(a->p, gfn))
 		expected.flags &= (u8)(e.flags | ~PT_W);
-	if (((raw ^ pt->fmt->encode(pt, expected, level)) & ~(pt_present(e) ? hw : 0)))
+	if (((raw ^ pt_encode(pt, expected, level)) & ~(pt_present(e) ? hw : 0)))
 		bad(a, gfn.n, "the entry is not what its type and frame make it");
 	if (!pt_present(e))
 		return;

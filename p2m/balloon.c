@@ -11,69 +11,32 @@ static int check(const struct p2m *p, gfn_t gfn, unsigned order)
 	return s && s->type == P2M_RAM && gfn.n + BIT(order) <= s->first.n + s->frames ? 0 : -EPERM;
 }
 
-/* Whether all entries of [gfn, gfn + n) are of these types; *type: of the first that is not. Needs the lock. */
-static bool all_are(const struct p2m *p, gfn_t gfn, u64 n, u32 types, u8 *type)
-{
-	for (u64 end = gfn.n + n; gfn.n < end;) {
-		struct p2m_entry e = p2m_entry_at(p, gfn);
-		*type = e.type;
-		if (!(P2M_MASK(e.type) & types))
-			return false;
-		gfn.n += p2m_rest(e, gfn);
-	}
-	return true;
-}
-
 int p2m_balloon(struct p2m *p, gfn_t gfn, unsigned order)
 {
 	const u32 ram = P2M_MASK(P2M_RAM) | P2M_MASK(P2M_TRACKED) | P2M_MASK(P2M_DEMAND);
-	struct pt_debt debt = PT_DEBT_NONE;
 	int err = check(p, gfn, order);
-	u8 type;
+	u8 other = P2M_NONE;
 
-	if (err)
-		return err;
-	lock_take(&p->lock);
-	if (all_are(p, gfn, BIT(order), ram, &type))
-		err = p2m_change(p, gfn, BIT(order), MFN_NONE, P2M_BALLOONED, true, &debt);
-	else
-		err = type == P2M_BALLOONED ? -EEXIST : -EPERM;
-	lock_drop(&p->lock);
-	pt_settle(&p->pt, &debt);
-	return err;
+	if (!err)
+		err = p2m_change_if(p, gfn, BIT(order), ram, &other, P2M_BALLOONED);
+	return err != -EAGAIN ? err : other == P2M_BALLOONED ? -EEXIST : -EPERM;
 }
 
-/* Undoes a part of a reclaim. Even that may need a table, if its last one was merged away meanwhile. */
-static int give_back(struct p2m *p, gfn_t gfn, unsigned order)
-{
-	struct pt_debt debt = PT_DEBT_NONE;
-
-	lock_take(&p->lock);
-	int err = p2m_change(p, gfn, BIT(order), MFN_NONE, P2M_BALLOONED, true, &debt);
-	lock_drop(&p->lock);
-	pt_settle(&p->pt, &debt);
-	return err;
-}
-
-/* First it is to be populated at first touch, then touched: of whoever comes first, one populates. */
+/*
+ * First it is to be populated at first touch, then touched: of whoever comes first, one populates. To undo a part may
+ * need a table, if its last one was merged away meanwhile: what cannot be undone comes at first touch.
+ */
 int p2m_reclaim(struct p2m *p, gfn_t gfn, unsigned order)
 {
-	struct pt_debt debt = PT_DEBT_NONE;
 	int err = check(p, gfn, order);
 	unsigned max = order;
-	u8 type;
+	u8 other;
 
+	if (!err)
+		err = p2m_change_if(p, gfn, BIT(order), P2M_MASK(P2M_BALLOONED), &other, P2M_DEMAND);
 	if (err)
-		return err;
-	lock_take(&p->lock);
-	err = -ENOENT;
-	if (all_are(p, gfn, BIT(order), P2M_MASK(P2M_BALLOONED), &type))
-		err = p2m_change(p, gfn, BIT(order), MFN_NONE, P2M_DEMAND, false, &debt);
-	lock_drop(&p->lock);
-	pt_settle(&p->pt, &debt);
-	if (err)
-		return err;
+		return err == -EAGAIN ? -ENOENT : err;
 	for (gfn_t at = gfn; !err && at.n < gfn.n + BIT(order); at.n += p2m_rest(p2m_get(p, at), at))
 		err = p2m_populate_at(p, at, &max);
-	return err && !give_back(p, gfn, order) ? err : 0; /* what cannot be undone comes at first touch */
+	return err && !p2m_change_if(p, gfn, BIT(order), ~0u, &other, P2M_BALLOONED) ? err : 0;
 }

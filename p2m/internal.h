@@ -77,8 +77,9 @@ struct pt_entry p2m_leaf(enum p2m_type type, mfn_t mfn);
 /* p2m_set for a range of any length, inside the width. free: the guest's own frames that lose their mapping are freed
  * by the debt's settlement. Needs the lock. */
 int p2m_change(struct p2m *p, gfn_t gfn, u64 n, mfn_t mfn, enum p2m_type type, bool free, struct pt_debt *debt);
-/* Whether [gfn, gfn + n) is all P2M_NONE. Needs the lock. */
-bool p2m_is_empty(const struct p2m *p, gfn_t gfn, u64 n);
+/* Makes [gfn, gfn + n), inside the width, a type without frames, and frees the guest's own that are there; if all of it
+ * has one of these types, or else -EAGAIN, *other: a type that is not one of them. Takes the lock, and settles. */
+int p2m_change_if(struct p2m *p, gfn_t gfn, u64 n, u32 types, u8 *other, enum p2m_type type);
 
 /* Populates the largest block around gfn, of at most *max; *max falls to what memory still has. 0 if there is nothing
  * to populate (any more), or -ENOMEM. */

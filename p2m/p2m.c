@@ -109,11 +109,13 @@ struct p2m_entry p2m_get(const struct p2m *p, gfn_t gfn)
 	return is_cached(p, c, gfn) ? c->e : look_up_now(p, c, gfn);
 }
 
-bool p2m_is_empty(const struct p2m *p, gfn_t gfn, u64 n)
+/* Whether all entries of [gfn, gfn + n) are of these types; *other: the first one's that is not. Needs the lock. */
+static bool all_are(const struct p2m *p, gfn_t gfn, u64 n, u32 types, u8 *other)
 {
 	for (u64 end = gfn.n + n; gfn.n < end;) {
 		struct p2m_entry e = p2m_entry_at(p, gfn);
-		if (e.type != P2M_NONE)
+		*other = e.type;
+		if (!(P2M_MASK(e.type) & types))
 			return false;
 		gfn.n += p2m_rest(e, gfn);
 	}
@@ -169,10 +171,12 @@ static void count_overlay(const struct p2m *p, gfn_t gfn, u64 n, unsigned type, 
 
 static int check_new_slot(const struct p2m *p, gfn_t first, u64 frames, enum p2m_type type)
 {
+	u8 other;
+
 	if (!frames || first.n >= p->limit || frames > p->limit - first.n ||
 	    !(P2M_MASK(type) & (P2M_MASK(P2M_RAM) | P2M_MASK(P2M_RO))))
 		return -EINVAL;
-	if (p2m_slot_at(p, first, frames) || !p2m_is_empty(p, first, frames))
+	if (p2m_slot_at(p, first, frames) || !all_are(p, first, frames, P2M_MASK(P2M_NONE), &other))
 		return -EEXIST;
 	return p->nslots == P2M_SLOTS ? -ENOSPC : 0;
 }
@@ -305,6 +309,19 @@ undo:
 	return err;
 }
 
+int p2m_change_if(struct p2m *p, gfn_t gfn, u64 n, u32 types, u8 *other, enum p2m_type type)
+{
+	struct pt_debt debt = PT_DEBT_NONE;
+	int err = -EAGAIN;
+
+	lock_take(&p->lock);
+	if (all_are(p, gfn, n, types, other))
+		err = p2m_change(p, gfn, n, MFN_NONE, type, true, &debt);
+	lock_drop(&p->lock);
+	pt_settle(&p->pt, &debt);
+	return err;
+}
+
 static bool in_one_slot(const struct p2m *p, gfn_t gfn, u64 n)
 {
 	const struct p2m_slot *s = p2m_slot_at(p, gfn, 1);
@@ -328,7 +345,7 @@ static int check_range(const struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order
 	return IS_ALIGNED(mfn.n, BIT(order)) && mfn.n < BIT(52 - PAGE_SHIFT) ? 0 : -EINVAL;
 }
 
-static int set(struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order, enum p2m_type type, bool free)
+int p2m_set(struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order, enum p2m_type type)
 {
 	struct pt_debt debt = PT_DEBT_NONE;
 	int err = check_range(p, gfn, mfn, order, type);
@@ -336,18 +353,19 @@ static int set(struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order, enum p2m_typ
 	if (err)
 		return err;
 	lock_take(&p->lock);
-	err = p2m_change(p, gfn, BIT(order), mfn, type, free, &debt);
+	err = p2m_change(p, gfn, BIT(order), mfn, type, false, &debt);
 	lock_drop(&p->lock);
 	pt_settle(&p->pt, &debt);
 	return err;
 }
 
-int p2m_set(struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order, enum p2m_type type)
+int p2m_remove(struct p2m *p, gfn_t gfn, unsigned order)
 {
-	return set(p, gfn, mfn, order, type, false);
-}
+	int err = check_range(p, gfn, MFN_NONE, order, P2M_NONE);
+	u8 other;
 
-int p2m_remove(struct p2m *p, gfn_t gfn, unsigned order) { return set(p, gfn, MFN_NONE, order, P2M_NONE, true); }
+	return err ? err : p2m_change_if(p, gfn, BIT(order), ~0u, &other, P2M_NONE);
+}
 
 int p2m_protect(struct p2m *p, gfn_t gfn, unsigned order, enum p2m_type type)
 {

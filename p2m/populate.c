@@ -126,17 +126,10 @@ int p2m_populate(struct p2m *p, gfn_t first)
 int p2m_populate_on_demand(struct p2m *p, gfn_t first)
 {
 	const struct p2m_slot *s = p2m_slot_at(p, first, 1);
-	struct pt_debt debt = PT_DEBT_NONE;
-	int err = -EEXIST;
+	u8 other;
+	int err = s ? p2m_change_if(p, s->first, s->frames, P2M_MASK(P2M_NONE), &other, P2M_DEMAND) : -EINVAL;
 
-	if (!s)
-		return -EINVAL;
-	lock_take(&p->lock);
-	if (p2m_is_empty(p, s->first, s->frames))
-		err = p2m_change(p, s->first, s->frames, MFN_NONE, P2M_DEMAND, false, &debt);
-	lock_drop(&p->lock);
-	pt_settle(&p->pt, &debt);
-	return err;
+	return err == -EAGAIN ? -EEXIST : err;
 }
 
 static enum p2m_verdict judge(struct p2m *p, gfn_t gfn, unsigned access)

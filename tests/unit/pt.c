@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* link: -Wl,--wrap=pt_encode */
 #include "mm/pt.h"
 
 #include <setjmp.h>
@@ -133,26 +134,27 @@ static int teardown(void **state)
 static void entries_are_what_the_manuals_say(void **state)
 {
 	struct pt_entry e = {.pa = 0x123456000, .flags = PT_RWX | PT_USER | PT_A | PT_D, .type = 1};
-	struct pt p = {.nx = true}, old = {.nx = false};
+	const struct pt p_long = {.fmt = &pt_format_long, .nx = true}, p_ept = {.fmt = &pt_format_ept, .nx = true};
+	const struct pt old_long = {.fmt = &pt_format_long, .nx = false};
 
 	(void)state;
 	/* Long mode, 4 KB: P, W, U, A, D, and the type at bit 52. */
-	assert_true(pt_format_long.encode(&p, e, 1) == 0x0010000123456067ull);
+	assert_true(pt_encode(&p_long, e, 1) == 0x0010000123456067ull);
 	/* The hypervisor's own: supervisor, global, NX, uncached. */
 	e = (struct pt_entry){.pa = 0xfee00000, .flags = PT_R | PT_W | PT_GLOBAL, .cache = PT_UC};
-	assert_true(pt_format_long.encode(&p, e, 1) == 0x80000000fee0011bull);
-	assert_true(pt_format_long.encode(&old, e, 2) == 0x00000000fee0019bull);
+	assert_true(pt_encode(&p_long, e, 1) == 0x80000000fee0011bull);
+	assert_true(pt_encode(&old_long, e, 2) == 0x00000000fee0019bull);
 	e.cache = PT_WC;
-	assert_true(pt_format_long.encode(&old, e, 1) == 0x00000000fee0010bull);
+	assert_true(pt_encode(&old_long, e, 1) == 0x00000000fee0010bull);
 	/* EPT, 2 MB: RWX, write-back, IPAT, large, A, D. */
 	e = (struct pt_entry){.pa = 0x40000000, .flags = PT_RWX | PT_IPAT | PT_A | PT_D, .type = 1};
-	assert_true(pt_format_ept.encode(&p, e, 2) == 0x00100000400003f7ull);
+	assert_true(pt_encode(&p_ept, e, 2) == 0x00100000400003f7ull);
 	e = (struct pt_entry){.pa = 0xfee00000, .flags = PT_R | PT_W, .cache = PT_UC, .type = 4};
-	assert_true(pt_format_ept.encode(&p, e, 1) == 0x00400000fee00003ull);
+	assert_true(pt_encode(&p_ept, e, 1) == 0x00400000fee00003ull);
 	/* Not present: only the type. */
 	e = (struct pt_entry){.type = 5};
-	assert_true(pt_format_ept.encode(&p, e, 1) == 0x0050000000000000ull);
-	assert_true(pt_format_long.encode(&p, e, 3) == 0x0050000000000000ull);
+	assert_true(pt_encode(&p_ept, e, 1) == 0x0050000000000000ull);
+	assert_true(pt_encode(&p_long, e, 3) == 0x0050000000000000ull);
 	/* Entries that point to tables allow everything and are accessed. */
 	assert_int_equal(pt_format_long.table, 0x27);
 	assert_int_equal(pt_format_ept.table, 0x107);
@@ -161,10 +163,10 @@ static void entries_are_what_the_manuals_say(void **state)
 static void encoding_loses_nothing(void **state)
 {
 	const struct pt_format *formats[] = {&pt_format_long, &pt_format_ept};
-	struct pt p = {.nx = true};
 
 	(void)state;
 	for (unsigned f = 0; f < 2; f++) {
+		const struct pt p = {.fmt = formats[f], .nx = true};
 		for (unsigned flags = 0; flags < 256; flags++) {
 			for (unsigned type = 0; type < 16; type++) {
 				u8 kept = f ? PT_RWX | PT_A | PT_D | PT_IPAT : 0xff & ~PT_IPAT;
@@ -177,10 +179,10 @@ static void encoding_loses_nothing(void **state)
 					e.flags = 0, e.pa = 0, e.cache = 0;
 				for (unsigned level = 1; level <= 3; level++) {
 					e.order = pt_order(level);
-					u64 raw = formats[f]->encode(&p, e, level);
+					u64 raw = pt_encode(&p, e, level);
 					struct pt_entry back = pt_decode(formats[f], raw, level, 0);
 					assert_memory_equal(&e, &back, offsetof(struct pt_entry, order) + 1);
-					assert_int_equal(formats[f]->encode(&p, back, level), raw);
+					assert_int_equal(pt_encode(&p, back, level), raw);
 				}
 			}
 		}
@@ -456,28 +458,29 @@ static void accessed_and_dirty_survive(void **state)
 
 static u64 *raced;
 
-/* Formats' functions run between the engine's reading of an entry and its writing: a good place for a CPU's write. */
-static u64 encode_while_a_cpu_writes(const struct pt *p, struct pt_entry e, unsigned level)
-{
-	const struct pt_format *fmt = p->fmt->accessed == pt_format_ept.accessed ? &pt_format_ept : &pt_format_long;
+/*
+ * The linker's --wrap: the engine encodes an entry between its reading of the old one and its writing, which is the
+ * time for a CPU's write.
+ */
+u64 __real_pt_encode(const struct pt *p, struct pt_entry e, unsigned level);
+u64 __wrap_pt_encode(const struct pt *p, struct pt_entry e, unsigned level);
 
+u64 __wrap_pt_encode(const struct pt *p, struct pt_entry e, unsigned level)
+{
 	if (raced)
-		*raced |= fmt->accessed | fmt->dirty;
+		*raced |= p->fmt->accessed | p->fmt->dirty;
 	raced = NULL;
-	return fmt->encode(p, e, level);
+	return __real_pt_encode(p, e, level);
 }
 
 /* Linux 4f510c8bb1dd: a dirty bit that a CPU set while the entry was being changed was lost. */
 static void a_dirty_bit_set_meanwhile_is_not_lost(void **state)
 {
-	struct pt_format racing = *pt.fmt;
 	struct pt_entry ro = at(ram, 0);
 
 	(void)state;
 	ro.flags &= ~PT_W;
-	racing.encode = encode_while_a_cpu_writes;
 	map(0, 4 * KB, at(ram, 0));
-	pt.fmt = &racing;
 	raced = raw_at(0);
 	assert_int_equal(pt_protect(&pt, 0, 4 * KB, PT_R, &debt), 0);
 	assert_int_equal(pt_lookup(&pt, 0).flags & (PT_RWX | PT_A | PT_D), PT_R | PT_A | PT_D);
@@ -487,7 +490,6 @@ static void a_dirty_bit_set_meanwhile_is_not_lost(void **state)
 	map(0, 4 * KB, ro); /* the same page */
 	assert_int_equal(pt_lookup(&pt, 0).flags & (PT_RWX | PT_A | PT_D), PT_R | PT_X | PT_A | PT_D);
 	assert_null(raced);
-	pt.fmt = racing.accessed == pt_format_ept.accessed ? &pt_format_ept : &pt_format_long;
 }
 
 static void siblings_that_agree_merge_up_to_the_cap(void **state)
