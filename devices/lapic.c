@@ -44,8 +44,19 @@ static u8 ppr(const struct lapic *l)
 	return (tpr & 0xf0) >= serving ? tpr : serving;
 }
 
+/* After the hardware has worked on the page, and before software uses these. */
+static void look_again(struct lapic *l)
+{
+	if (!l->delivers)
+		return;
+	l->rvi = highest(l, REG_IRR);
+	l->svi = highest(l, REG_ISR);
+}
+
 static void take_posted(struct lapic *l)
 {
+	bool any = false;
+
 	for (unsigned i = 0; i < 4; i++) {
 		u64 word = atomic_load_relaxed(&l->posted[i]);
 
@@ -55,14 +66,33 @@ static void take_posted(struct lapic *l)
 		*lapic_reg(l, REG_IRR + 2 * i) |= (u32)word;
 		*lapic_reg(l, REG_IRR + 2 * i + 1) |= (u32)(word >> 32);
 		l->rvi = MAX(l->rvi, (u8)(i * 64 + bit_high(word)));
+		any = true;
 	}
+	if (any)
+		look_again(l);
+	l->moved |= any;
 }
+
+static bool above_ppr(const struct lapic *l) { return l->rvi && (l->rvi & 0xf0) > (ppr(l) & 0xf0); }
 
 int lapic_pending(struct lapic *l)
 {
 	take_posted(l);
-	return l->rvi && (l->rvi & 0xf0) > (ppr(l) & 0xf0) ? l->rvi : -1;
+	return !l->delivers && above_ppr(l) ? l->rvi : -1;
 }
+
+bool lapic_delivers(struct lapic *l)
+{
+	look_again(l);
+	return l->delivers && above_ppr(l);
+}
+
+u64 lapic_level(const struct lapic *l, unsigned i)
+{
+	return lapic_get(l, REG_TMR + 2 * i) | (u64)lapic_get(l, REG_TMR + 2 * i + 1) << 32;
+}
+
+void lapic_let_deliver(struct lapic *l) { l->delivers = l->moved = true; }
 
 void lapic_ack(struct lapic *l, u8 vector)
 {
@@ -92,10 +122,13 @@ gpa_t lapic_page(const struct lapic *l)
 
 static void eoi(struct lapic *l)
 {
+	look_again(l);
+
 	u8 vector = l->svi;
 
 	if (!vector)
 		return;
+	l->moved = true;
 	*lapic_word(l, REG_ISR, vector) &= ~(1u << vector % 32);
 	l->svi = highest(l, REG_ISR);
 	if (atomic_load(lapic_word(l, REG_TMR, vector)) & 1u << vector % 32)
@@ -146,8 +179,10 @@ static void write_svr(struct lapic *l, u32 svr)
 
 static u32 read_register(struct lapic *l, unsigned reg)
 {
-	if (reg == REG_PPR)
+	if (reg == REG_PPR) {
+		look_again(l);
 		return ppr(l);
+	}
 	if (reg >= REG_IRR && reg < REG_IRR + 8)
 		take_posted(l);
 	return reg == REG_CURRENT ? lapic_timer_count(l, port_now()) : reg < LAPIC_REGS ? lapic_get(l, reg) : 0;
@@ -292,6 +327,7 @@ void lapic_reset(struct lapic *l, bool init)
 	for (unsigned reg = 0; reg < LAPIC_REGS; reg++)
 		atomic_store(lapic_reg(l, reg), reg >= REG_LVT_TIMER && reg <= REG_LVT_ERROR ? LVT_MASKED : 0);
 	l->rvi = l->svi = 0;
+	l->moved = true;
 	lapic_put(l, REG_VERSION, LAPIC_VERSION);
 	lapic_put(l, REG_SVR, 0xff);
 	lapic_put(l, REG_DFR, 0xffffffff);

@@ -59,6 +59,11 @@ struct lapic {
 	u64 posted[4]; /* requests on their way to IRR, which the owner moves there; atomic */
 	u8 rvi, svi;   /* the highest vector in IRR and in ISR, 0 if none: as hardware that virtualises APICs has it */
 	bool enabled;  /* by SVR; atomic */
+	/*
+	 * The hardware delivers from IRR and takes EOIs by itself, on the page and its own rvi and svi; these here are
+	 * then void unless moved, which says that software has changed them since the hardware was told.
+	 */
+	bool delivers, moved;
 	u32 lvt, initial, divide; /* of the timer, as it runs by them */
 	u64 timer_start;          /* ns at which the running count began; modulo 2^64 */
 	u64 tsc_deadline;
@@ -85,6 +90,10 @@ void lapic_reset(struct lapic *l, bool init);
 void lapic_mmio(struct lapic *l, struct bus_op *op);
 /* The hardware has put what the guest wrote into the page, at this offset; what that does is still to be done. */
 void lapic_written(struct lapic *l, unsigned offset);
+/* Which of the vectors from 64 * i on are level-triggered: the end of their service is to be told. */
+u64 lapic_level(const struct lapic *l, unsigned i);
+/* From now on the hardware delivers. Before the guest runs. */
+void lapic_let_deliver(struct lapic *l);
 /* IA32_APIC_BASE, IA32_TSC_DEADLINE, and 0x800-0x8ff. Return 0, or -EINVAL where the guest gets #GP. */
 int lapic_rdmsr(struct lapic *l, u32 msr, u64 *val);
 int lapic_wrmsr(struct lapic *l, u32 msr, u64 val);
@@ -95,8 +104,10 @@ gpa_t lapic_page(const struct lapic *l);
 u8 lapic_get_cr8(const struct lapic *l);
 void lapic_set_cr8(struct lapic *l, u8 cr8);
 
-/* The highest pending vector that priority lets through, or -1. By the owner. */
+/* The highest pending vector that priority lets through, or -1: none, or the hardware delivers it. By the owner. */
 int lapic_pending(struct lapic *l);
+/* Whether the hardware would deliver one, were the guest entered with interrupts on. By the owner. */
+bool lapic_delivers(struct lapic *l);
 /* The vector is being delivered: IRR to ISR. By the owner. */
 void lapic_ack(struct lapic *l, u8 vector);
 /* Whether the virtual wire (LINT0 as ExtINT, or the APIC disabled) lets 8259 interrupts through to this vCPU. */

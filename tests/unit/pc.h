@@ -27,6 +27,9 @@ struct pc {
 	struct lapic lapic[PC_VCPUS];
 	struct timerq q;
 	struct guest_clock clock;
+	struct {
+		u8 rvi, svi;
+	} hardware[PC_VCPUS]; /* guest interrupt status, where it virtualises APICs */
 	u64 kicks[PC_VCPUS];
 	unsigned power_events;
 	enum power_event power;
@@ -58,6 +61,9 @@ static const struct platform_ops pc_ops = {.console_out = pc_console, .power = p
 /* A date that looks like one: 2026-11-21 12:34:56 UTC, a Saturday. */
 #define PC_EPOCH 1795264496ull
 
+/* Whether the hardware virtualises APICs (Intel SDM vol. 3, chapter 30), and so this file plays its part. */
+static bool pc_virtual_apic;
+
 static inline struct pc *pc_new(void)
 {
 	struct pc *pc = aligned_alloc(PAGE_SIZE, sizeof(*pc));
@@ -74,6 +80,8 @@ static inline struct pc *pc_new(void)
 		queues[i] = &pc->q;
 	}
 	platform_init(&pc->p, &pc_ops, pc, lapics, PC_VCPUS, queues, &pc->clock, PC_EPOCH);
+	for (unsigned i = 0; pc_virtual_apic && i < PC_VCPUS; i++)
+		lapic_let_deliver(&pc->lapic[i]);
 	return pc;
 }
 
@@ -146,10 +154,60 @@ static inline u32 apic_read(struct pc *pc, unsigned vcpu, u32 reg)
 	return (u32)op.val;
 }
 
-/* Whether writes of registers come as from hardware that virtualises APICs: after they are in the page. */
-static bool pc_virtual_apic;
+static inline u8 pc_highest(struct lapic *l, unsigned reg)
+{
+	for (unsigned vector = 256; vector-- > 0;)
+		if (*lapic_word(l, reg, (u8)vector) >> vector % 32 & 1)
+			return (u8)vector;
+	return 0;
+}
 
-/* Intel SDM vol. 3, 30.4.3.2 */
+/* At an entry. */
+static inline void pc_hardware_takes(struct pc *pc, unsigned vcpu)
+{
+	struct lapic *l = &pc->lapic[vcpu];
+
+	if (l->moved) {
+		pc->hardware[vcpu].rvi = l->rvi;
+		pc->hardware[vcpu].svi = l->svi;
+		l->moved = false;
+	}
+	assert_int_equal(pc->hardware[vcpu].rvi, pc_highest(l, REG_IRR));
+	assert_int_equal(pc->hardware[vcpu].svi, pc_highest(l, REG_ISR));
+}
+
+/* 30.2.2 */
+static inline int pc_hardware_delivers(struct pc *pc, unsigned vcpu)
+{
+	struct lapic *l = &pc->lapic[vcpu];
+	u8 vector;
+
+	pc_hardware_takes(pc, vcpu);
+	vector = pc->hardware[vcpu].rvi;
+	if (vector >> 4 <= MAX((u8)lapic_get(l, REG_TPR), pc->hardware[vcpu].svi) >> 4)
+		return -1;
+	*lapic_word(l, REG_ISR, vector) |= 1u << vector % 32;
+	*lapic_word(l, REG_IRR, vector) &= ~(1u << vector % 32);
+	pc->hardware[vcpu].svi = vector;
+	pc->hardware[vcpu].rvi = pc_highest(l, REG_IRR);
+	return vector;
+}
+
+/* 30.1.4 */
+static inline void pc_hardware_eoi(struct pc *pc, unsigned vcpu)
+{
+	struct lapic *l = &pc->lapic[vcpu];
+	u8 vector;
+
+	pc_hardware_takes(pc, vcpu);
+	vector = pc->hardware[vcpu].svi;
+	*lapic_word(l, REG_ISR, vector) &= ~(1u << vector % 32);
+	pc->hardware[vcpu].svi = pc_highest(l, REG_ISR);
+	if (lapic_level(l, vector / 64) >> vector % 64 & 1)
+		platform_eoi(&pc->p, vector);
+}
+
+/* 30.4.3.2; of them TPR and EOI without an exit */
 static inline bool hardware_writes(unsigned reg)
 {
 	const u64 regs = BIT(REG_ID) | BIT(REG_TPR) | BIT(REG_EOI) | BITS(REG_SVR, REG_LDR) | BIT(REG_ESR) |
@@ -162,7 +220,9 @@ static inline void apic_write(struct pc *pc, unsigned vcpu, u32 reg, u32 val)
 {
 	struct bus_op op = {.space = BUS_MMIO, .size = 4, .write = true, .addr = LAPIC_DEFAULT_BASE + reg, .val = val};
 
-	if (pc_virtual_apic && hardware_writes(reg / 16)) {
+	if (pc_virtual_apic && lapic_page(&pc->lapic[vcpu]) == LAPIC_DEFAULT_BASE && reg == REG_EOI * 16) {
+		pc_hardware_eoi(pc, vcpu);
+	} else if (pc_virtual_apic && hardware_writes(reg / 16)) {
 		lapic_put(&pc->lapic[vcpu], reg / 16, val);
 		lapic_written(&pc->lapic[vcpu], reg);
 	} else {
@@ -195,8 +255,14 @@ static inline int take(struct pc *pc, unsigned vcpu)
 {
 	int pending = platform_pending(&pc->p, vcpu);
 
-	if (pending >= 0)
+	if (pending >= 0) {
 		assert_int_equal(platform_ack(&pc->p, vcpu), pending);
+	} else if (pc_virtual_apic) {
+		bool wakes = lapic_delivers(&pc->lapic[vcpu]);
+
+		pending = pc_hardware_delivers(pc, vcpu);
+		assert_int_equal(wakes, pending >= 0);
+	}
 	return pending;
 }
 

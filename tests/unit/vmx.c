@@ -6,6 +6,7 @@
 #include "arch/x86/cpu/cpu.h"
 #include "arch/x86/cpu/features.h"
 #include "arch/x86/cpu/pcpu.h"
+#include "devices/lapic_regs.h"
 #include "tests/host/fake_vm.h"
 #include "tests/host/vmx_caps.h"
 
@@ -538,6 +539,7 @@ static void flushes(void **state)
 /* The guest's CR8 is the local APIC's; it exits when it lets the waiting interrupt through, and not before. */
 static void threshold(void **state)
 {
+	caps_msr[CAP_PROC2] &= ~((u64)PROC2_DELIVER << 32);
 	machine();
 	long_mode();
 	guest_runs = cpuid_exit;
@@ -549,6 +551,136 @@ static void threshold(void **state)
 	lapic_set_cr8(&v->lapic, 3); /* above it: the CPU would refuse it */
 	vmx_run(v);
 	assert_int_equal(vmcs[0x401c], 0);
+}
+
+/* --- The local APIC where the hardware has it. */
+
+static u64 status_seen;
+
+/* What the CPU does with it at the entry: it delivers 0x55, and the guest ends its service. */
+static void serves(struct gregs *r)
+{
+	status_seen = vmcs[0x810];
+	vmcs[0x810] = 0;
+	*lapic_word(&v->lapic, REG_IRR, 0x55) &= ~BIT(0x55 % 32);
+	cpuid_exit(r);
+}
+
+static void post(u8 vector, bool level)
+{
+	v->lapic.enabled = true;
+	assert_true(lapic_post(&v->lapic, vector, level));
+}
+
+/* What is posted reaches the hardware's registers with the next entry, once; what is level-triggered is told back. */
+static void hardware_delivers(void **state)
+{
+	machine();
+	long_mode();
+	guest_runs = cpuid_exit;
+	vcpu_run_once(v);
+	assert_true(v->lapic.delivers);
+	assert_int_equal(vmcs[0x401c], 0);
+	assert_int_equal(vmcs[0x2014], mfn_to_hpa(p2m_get(&f->vm.p2m, gpa_to_gfn(LAPIC_DEFAULT_BASE)).mfn));
+	assert_int_equal(p2m_get(&f->vm.p2m, gpa_to_gfn(LAPIC_DEFAULT_BASE)).type, P2M_APIC);
+	assert_int_equal(vmcs[0x401e] & PROC2_APIC, PROC2_APIC);
+	post(0x55, false);
+	post(0x41, true);
+	guest_runs = serves;
+	v->regs.rflags &= ~(u64)RFLAGS_IF; /* the hardware waits for IF by itself: no window */
+	vcpu_run_once(v);
+	assert_int_equal(status_seen, 0x55);
+	assert_int_equal(vmcs[0x4002] & PROC_INTR_WINDOW, 0);
+	assert_int_equal(vmcs[0x4016] & EVENT_VALID, 0);
+	assert_int_equal(vmcs[0x201e], BIT(0x41 - 64));
+	vmcs[0x810] = 0x41; /* as the hardware left it */
+	guest_runs = cpuid_exit;
+	vcpu_run_once(v);
+	assert_int_equal(vmcs[0x810], 0x41);
+	post(0x30, false);
+	vcpu_run_once(v);
+	assert_int_equal(vmcs[0x810], 0x41); /* 0x41 is still the highest */
+	assert_true(*lapic_word(&v->lapic, REG_IRR, 0x30) & BIT(0x30 % 32));
+}
+
+static void hlt_exit(struct gregs *r)
+{
+	exits(12, 0);
+	vmcs[0x681e] = FAKE_CODE;
+}
+
+/* A halted vCPU runs on for what the hardware would deliver to it, and for nothing else. */
+static void hardware_wakes(void **state)
+{
+	machine();
+	long_mode();
+	guest_runs = hlt_exit;
+	v->regs.rflags = vmcs[0x6820] = RFLAGS_FIXED | RFLAGS_IF;
+	vcpu_run_once(v);
+	assert_false(vcpu_deliver(v));
+	lapic_set_cr8(&v->lapic, 6);
+	post(0x55, false);
+	assert_false(vcpu_deliver(v));
+	assert_true(v->halted);
+	lapic_set_cr8(&v->lapic, 4);
+	v->regs.rflags = RFLAGS_FIXED;
+	assert_false(vcpu_deliver(v));
+	v->regs.rflags = RFLAGS_FIXED | RFLAGS_IF;
+	assert_true(vcpu_deliver(v));
+	assert_false(v->halted || v->event.valid);
+}
+
+/* Where the guest has moved its local APIC away, or uses MSRs, what it does at the old place is software's. */
+static void hardware_page(void **state)
+{
+	machine();
+	long_mode();
+	guest_runs = cpuid_exit;
+	lapic_wrmsr(&v->lapic, MSR_APIC_BASE, 0xfed00000 | LAPIC_BASE_ENABLE | LAPIC_BASE_BSP);
+	vcpu_run_once(v);
+	assert_int_equal(vmcs[0x401e] & PROC2_APIC, PROC2_APIC_ACCESS | PROC2_DELIVER);
+	lapic_wrmsr(&v->lapic, MSR_APIC_BASE, LAPIC_DEFAULT_BASE | LAPIC_BASE_ENABLE | LAPIC_BASE_BSP);
+	vcpu_run_once(v);
+	assert_int_equal(vmcs[0x401e] & PROC2_APIC, PROC2_APIC);
+	lapic_wrmsr(&v->lapic, MSR_APIC_BASE, LAPIC_DEFAULT_BASE | LAPIC_BASE_ENABLE | LAPIC_BASE_X2APIC);
+	vcpu_run_once(v);
+	assert_int_equal(vmcs[0x401e] & PROC2_APIC, PROC2_APIC_ACCESS | PROC2_DELIVER);
+}
+
+static u64 apic_reason, apic_info;
+static void apic_exits(struct gregs *r) { exits(apic_reason, apic_info); }
+
+static void hardware_exits(void **state)
+{
+	static const struct {
+		u64 type;
+		u8 access;
+		bool walk;
+	} kinds[] = {{0, P2M_READ, false}, {1, P2M_WRITE, false}, {2, P2M_EXEC, false}, {15, P2M_READ, true}};
+
+	machine();
+	long_mode();
+	guest_runs = apic_exits;
+	apic_reason = 44;
+	for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
+		apic_info = 0x390 | kinds[i].type << 12;
+		vmx_run(v);
+		assert_int_equal(v->exit.kind, EXIT_NPF);
+		assert_int_equal(v->exit.gpa, LAPIC_DEFAULT_BASE + 0x390);
+		assert_int_equal(v->exit.access, kinds[i].access);
+		assert_int_equal(v->exit.walk, kinds[i].walk);
+	}
+	apic_reason = 56;
+	apic_info = REG_LDR * 16;
+	lapic_put(&v->lapic, REG_LDR, 0x12345678);
+	assert_true(vcpu_run_once(v));
+	assert_int_equal(lapic_get(&v->lapic, REG_LDR), 0x12000000);
+	apic_reason = 45;
+	apic_info = 0x41;
+	f->vm.platform.ioapic.redir[3] = 0x41 | BIT(15) | BIT(14); /* level, remote IRR */
+	assert_true(vcpu_run_once(v));
+	assert_false(f->vm.platform.ioapic.redir[3] & BIT(14));
+	assert_int_equal(v->exits[EXIT_APIC] + v->exits[EXIT_EOI], 2);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -574,6 +706,10 @@ int main(void)
 		T(two_vcpus),
 		T(flushes),
 		T(threshold),
+		T(hardware_delivers),
+		T(hardware_wakes),
+		T(hardware_page),
+		T(hardware_exits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

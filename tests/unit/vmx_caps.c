@@ -48,8 +48,8 @@ static void everything(void **state)
 	assert_int_equal(c.proc & PROC_CR8, 0);
 	assert_true(c.proc & PROC_TPR_SHADOW);
 	assert_int_equal(c.proc & (PROC_INTR_WINDOW | PROC_NMI_WINDOW), 0);
-	assert_int_equal(c.proc2,
-			 PROC2_EPT | PROC2_RDTSCP | PROC2_VPID | PROC2_WBINVD | PROC2_ANY_MODE | PROC2_INVPCID);
+	assert_int_equal(c.proc2, PROC2_EPT | PROC2_RDTSCP | PROC2_VPID | PROC2_WBINVD | PROC2_ANY_MODE |
+					  PROC2_INVPCID | PROC2_APIC);
 	assert_true(c.exit & EXIT_HOST64);
 	assert_false(c.entry & ENTRY_LONG);
 	assert_int_equal(c.max_order, ORDER_1G);
@@ -178,6 +178,28 @@ static void loads(void **state)
 	assert_int_equal(c.exit & (EXIT_LOAD_EFER | EXIT_LOAD_PAT), 0);
 }
 
+/* The local APIC is the hardware's with all that belongs to it, or not at all. */
+static void apic(void **state)
+{
+	static const struct {
+		unsigned cap;
+		u64 bits;
+	} needs[] = {
+		{CAP_TRUE_PROC, PROC_TPR_SHADOW}, {CAP_PROC2, PROC2_APIC_ACCESS}, {CAP_PROC2, PROC2_APIC_REGS},
+		{CAP_PROC2, PROC2_DELIVER},       {CAP_PROC2, PROC2_ANY_MODE},
+	};
+	char text[200];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(needs); i++) {
+		setup(state);
+		forbid(needs[i].cap, needs[i].bits);
+		plan_ok();
+		assert_int_equal(c.proc2 & PROC2_APIC, 0);
+		vmx_describe(&c, text, sizeof(text));
+		assert_non_null(strstr(text, " apic no"));
+	}
+}
+
 static void optional(void **state)
 {
 	char text[200];
@@ -187,7 +209,7 @@ static void optional(void **state)
 	msr[CAP_EPT_VPID] &= ~BIT(21);
 	plan_ok();
 	assert_false(c.pin & PIN_TIMER);
-	assert_int_equal(c.proc2, PROC2_EPT | PROC2_VPID | PROC2_ANY_MODE);
+	assert_int_equal(c.proc2, PROC2_EPT | PROC2_VPID | PROC2_ANY_MODE | PROC2_APIC);
 	assert_false(c.ept_ad);
 	vmx_describe(&c, text, sizeof(text));
 	assert_non_null(strstr(text, "preemption-timer no"));
@@ -199,8 +221,8 @@ static void optional(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(everything),       T(needed),        T(structures), T(ept),     T(vpid), T(no_unrestricted_guest),
-		T(no_true_controls), T(no_tpr_shadow), T(loads),      T(optional)};
+		T(everything),       T(needed),        T(structures), T(ept),      T(vpid), T(no_unrestricted_guest),
+		T(no_true_controls), T(no_tpr_shadow), T(loads),      T(optional), T(apic)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

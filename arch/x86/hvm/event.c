@@ -4,7 +4,8 @@
  * 6.9): INIT and SIPI, then what an exit interrupted or caused, then NMI, then interrupts.
  *
  * One event goes in with an entry. What has to wait for the guest (IF, a shadow, a running NMI handler) asks for a
- * window, that is, an exit at the first moment at which it can be taken.
+ * window, that is, an exit at the first moment at which it can be taken. Where the hardware delivers from the local
+ * APIC by itself, it only has to be entered.
  */
 #include "arch/x86/hvm/exit.h"
 
@@ -109,8 +110,9 @@ bool vcpu_deliver(struct vcpu *v)
 			vec = platform_pending(&v->vm->platform, v->index);
 		}
 	}
-	if (v->halted)
+	if (v->halted && !((v->regs.rflags & RFLAGS_IF) && lapic_delivers(&v->lapic)))
 		return false;
+	v->halted = false;
 	atomic_store(&v->stuck, false);
 	hvm->window(v, vec >= 0, v->nmi_pending);
 	return true;

@@ -246,6 +246,12 @@ enum outcome exit_dispatch(struct vcpu *v, const struct vm_exit *x)
 		return emulate(v);
 	case EXIT_NPF:
 		return do_npf(v, x);
+	case EXIT_APIC:
+		lapic_written(&v->lapic, x->info1);
+		return OUT_RESUME;
+	case EXIT_EOI:
+		platform_eoi(&v->vm->platform, (u8)x->info1);
+		return OUT_RESUME;
 	case EXIT_EXCEPTION:
 		return do_exception(v, x);
 	case EXIT_RDPMC: /* CPUID offers no counters */

@@ -80,9 +80,10 @@ enum outcome vcpu_crash(struct vcpu *v, const char *fmt, ...)
 }
 
 /* In the order of EXIT_*. */
-static const char *const exit_names[] = {"other", "intr",      "window",    "cpuid", "hlt",       "io",     "rdmsr",
-					 "wrmsr", "cr",        "npf",       "mmio",  "exception", "xsetbv", "invd",
-					 "rdpmc", "vendor-op", "hypercall", "soft",  "triple",    "error"};
+static const char *const exit_names[] = {"other",  "intr",  "window", "cpuid",     "hlt",       "io",
+					 "rdmsr",  "wrmsr", "cr",     "npf",       "mmio",      "exception",
+					 "xsetbv", "invd",  "rdpmc",  "vendor-op", "hypercall", "apic",
+					 "eoi",    "soft",  "triple", "error"};
 _Static_assert(ARRAY_SIZE(exit_names) == EXIT_KINDS, "each kind has a name");
 
 void vm_report_exits(struct vm *vm)

@@ -67,6 +67,8 @@ enum { SEG_ATTR_S = 0x10, SEG_ATTR_P = 0x80, SEG_ATTR_L = 0x200, SEG_ATTR_DB = 0
  * CR         access to a control register: emulated
  * NPF        nested page fault, EPT violation
  * MMIO       EPT misconfiguration or reserved-bit fault: the MMIO fast path
+ * APIC, EOI  the hardware has written a register of the local APIC (.info1: offset in its page), or ended service of a
+ *            vector (.info1) whose end is to be told
  * EXCEPTION  an intercepted exception (vector in .vector)
  * INVD       WBINVD too
  * VENDOR_OP  VMRUN, VMXON, SKINIT, ...: #UD in the guest
@@ -78,7 +80,7 @@ enum { SEG_ATTR_S = 0x10, SEG_ATTR_P = 0x80, SEG_ATTR_L = 0x200, SEG_ATTR_DB = 0
  */
 enum { EXIT_OTHER, EXIT_INTERRUPT, EXIT_WINDOW, EXIT_CPUID, EXIT_HLT, EXIT_IO, EXIT_MSR_READ, EXIT_MSR_WRITE, EXIT_CR };
 enum { EXIT_NPF = EXIT_CR + 1, EXIT_MMIO, EXIT_EXCEPTION, EXIT_XSETBV, EXIT_INVD, EXIT_RDPMC, EXIT_VENDOR_OP };
-enum { EXIT_HYPERCALL = EXIT_VENDOR_OP + 1, EXIT_SOFT, EXIT_TRIPLE, EXIT_ERROR, EXIT_KINDS };
+enum { EXIT_HYPERCALL = EXIT_VENDOR_OP + 1, EXIT_APIC, EXIT_EOI, EXIT_SOFT, EXIT_TRIPLE, EXIT_ERROR, EXIT_KINDS };
 
 struct vm_exit {
 	u8 kind;      /* EXIT_* */

@@ -55,6 +55,22 @@ static void flush_translations(struct vcpu *v)
 	s->fresh = s->stale = false;
 }
 
+/*
+ * The local APIC where the hardware has it: software's changes to what is pending and in service, and whose EOI has to
+ * be told. Accesses to the page exit unless it is the guest's local APIC now.
+ */
+static void put_apic(struct vmx *s, struct lapic *l)
+{
+	put_bits(s, F_PROC2, PROC2_APIC_REGS, lapic_page(l) == LAPIC_DEFAULT_BASE);
+	if (!l->moved)
+		return;
+	l->moved = false;
+	s->f[F_INTR_STATUS] = l->svi << 8 | l->rvi;
+	bitmap_set(s->dirty, F_INTR_STATUS); /* whatever it was: the hardware changes it */
+	for (unsigned i = 0; i < 4; i++)
+		put(s, F_EOI_EXIT0 + i, lapic_level(l, i));
+}
+
 static void put_event(struct vcpu *v)
 {
 	struct vmx *s = vmx_of(v);
@@ -73,18 +89,22 @@ static void put_event(struct vcpu *v)
 }
 
 /*
- * TPR: the guest's CR8 is in the local APIC's page. It exits when it falls below the threshold, the class of the
- * interrupt that waits for that.
+ * TPR: the guest's CR8 is in the local APIC's page. Where the hardware does not deliver, it exits when that falls below
+ * the threshold, the class of the interrupt that waits for it.
  */
 static void before_entry(struct vcpu *v)
 {
 	struct vmx *s = vmx_of(v);
-	u64 class = v->lapic.rvi >> 4;
+	struct lapic *l = &v->lapic;
+	u64 class = l->rvi >> 4;
 
 	put(s, F_RSP, v->regs.r[R_SP]);
 	put(s, F_RIP, v->regs.rip);
 	put(s, F_RFLAGS, v->regs.rflags);
-	put(s, F_TPR_THRESHOLD, class <= lapic_get_cr8(&v->lapic) ? class : 0);
+	if (l->delivers)
+		put_apic(s, l);
+	else
+		put(s, F_TPR_THRESHOLD, class <= lapic_get_cr8(l) ? class : 0);
 	put_event(v);
 	for (unsigned i = 0; i < s->listed; i++)
 		s->guest_list[i].value = s->f[s->guest_list[i].msr == MSR_EFER ? F_EFER : F_PAT];
@@ -159,6 +179,18 @@ static void npf_exit(struct vmx *s, struct vm_exit *x)
 	x->access = info & BIT(2) ? P2M_EXEC : info & BIT(1) ? P2M_WRITE : P2M_READ;
 }
 
+/* An access to the local APIC's page that the hardware leaves to us (SDM vol. 3, table 28-6). */
+enum { APIC_WRITE = 1, APIC_FETCH = 2, APIC_PHYSICAL = 15 };
+static void apic_exit(struct vm_exit *x)
+{
+	u64 type = x->info1 >> 12 & 15;
+
+	x->gpa = LAPIC_DEFAULT_BASE | (x->info1 & BITS(11, 0));
+	x->gva = 0;
+	x->walk = type == APIC_PHYSICAL;
+	x->access = type == APIC_FETCH ? P2M_EXEC : type == APIC_WRITE ? P2M_WRITE : P2M_READ;
+}
+
 static void io_exit(struct vm_exit *x)
 {
 	x->io.port = (u16)(x->info1 >> 16);
@@ -192,9 +224,11 @@ static const u16 reasons[] = {
 	[30] = EXIT_IO | LENGTH | INFO,
 	[31] = EXIT_MSR_READ | LENGTH,
 	[32] = EXIT_MSR_WRITE | LENGTH,
-	[36] = EXIT_VENDOR_OP, /* MWAIT */
-	[39] = EXIT_VENDOR_OP, /* MONITOR */
-	[43] = EXIT_WINDOW,    /* TPR below the threshold */
+	[36] = EXIT_VENDOR_OP,                  /* MWAIT */
+	[39] = EXIT_VENDOR_OP,                  /* MONITOR */
+	[43] = EXIT_WINDOW,                     /* TPR below the threshold */
+	[44] = EXIT_NPF | INFO | EXACT | EVENT, /* APIC access */
+	[45] = EXIT_EOI | INFO,
 	[48] = EXIT_NPF | INFO | EXACT | EVENT,
 	[49] = EXIT_ERROR | INFO | EVENT, /* EPT misconfiguration */
 	[50] = EXIT_VENDOR_OP,            /* INVEPT */
@@ -202,11 +236,12 @@ static const u16 reasons[] = {
 	[53] = EXIT_VENDOR_OP,            /* INVVPID */
 	[54] = EXIT_INVD | LENGTH,        /* WBINVD */
 	[55] = EXIT_XSETBV | LENGTH | EXACT,
+	[56] = EXIT_APIC | INFO,
 	[59] = EXIT_VENDOR_OP, /* VMFUNC */
 	[63] = EXIT_VENDOR_OP, /* XSAVES */
 	[64] = EXIT_VENDOR_OP, /* XRSTORS */
 };
-enum { REASON_MISCONFIG = 49 };
+enum { REASON_APIC_ACCESS = 44, REASON_MISCONFIG = 49 };
 
 /*
  * Code above 4 GB is 64-bit code. And where an instruction is only counted as done, the mode matters only where rip may
@@ -277,7 +312,9 @@ static void fill_exit(struct vcpu *v, u64 reason)
 		x->cpl = cpl_now(v);
 	if (what & EVENT)
 		take_event(v, x->kind == EXIT_NPF ? x->info1 : 0);
-	if (x->kind == EXIT_NPF)
+	if (reason == REASON_APIC_ACCESS)
+		apic_exit(x);
+	else if (x->kind == EXIT_NPF)
 		npf_exit(s, x);
 	else if (x->kind == EXIT_EXCEPTION)
 		exception_exit(v, x);

@@ -52,6 +52,12 @@ enum { F_SEL = 0, F_AR = F_SEL + SEGS, F_LIMIT = F_AR + SEGS, F_BASE = F_LIMIT +
 	X(EVENT_ERROR, 0x4018, "entry exception error code") \
 	X(EVENT_LEN, 0x401a, "entry instruction length")     \
 	X(TPR_THRESHOLD, 0x401c, "TPR threshold")            \
+	X(APIC_ACCESS, 0x2014, "APIC-access address")        \
+	X(INTR_STATUS, 0x0810, "guest interrupt status")     \
+	X(EOI_EXIT0, 0x201c, "EOI-exit bitmap")              \
+	X(EOI_EXIT1, 0x201e, "EOI-exit bitmap")              \
+	X(EOI_EXIT2, 0x2020, "EOI-exit bitmap")              \
+	X(EOI_EXIT3, 0x2022, "EOI-exit bitmap")              \
 	X(TIMER, 0x482e, "preemption timer")                 \
 	X(VPID, 0x0000, "VPID")                              \
 	X(EPTP, 0x201a, "EPT pointer")                       \
@@ -106,7 +112,8 @@ enum { PROC_RDPMC = BIT(11), PROC_CR3 = BIT(15) | BIT(16), PROC_CR8 = BIT(19) | 
 enum { PROC_NMI_WINDOW = BIT(22), PROC_IO_MAPS = BIT(25), PROC_MSR_MAPS = BIT(28), PROC_MONITOR = BIT(29) };
 #define PROC_SECONDARY BIT(31)
 enum { PROC2_EPT = BIT(1), PROC2_RDTSCP = BIT(3), PROC2_VPID = BIT(5), PROC2_WBINVD = BIT(6), PROC2_ANY_MODE = BIT(7) };
-enum { PROC2_INVPCID = BIT(12) };
+enum { PROC2_INVPCID = BIT(12), PROC2_APIC_ACCESS = BIT(0), PROC2_APIC_REGS = BIT(8), PROC2_DELIVER = BIT(9) };
+enum { PROC2_APIC = PROC2_APIC_ACCESS | PROC2_APIC_REGS | PROC2_DELIVER };
 enum { EXIT_SAVE_DEBUG = BIT(2), EXIT_HOST64 = BIT(9), EXIT_LOAD_PAT = BIT(19), EXIT_LOAD_EFER = BIT(21) };
 enum { ENTRY_LOAD_DEBUG = BIT(2), ENTRY_LONG = BIT(9), ENTRY_LOAD_PAT = BIT(14), ENTRY_LOAD_EFER = BIT(15) };
 

@@ -49,6 +49,9 @@ static const char *choose_secondary(u64 proc2, u64 ept, struct vmx_caps *c)
 
 	if ((ept & VPID_INVVPID) && (ept & (VPID_SINGLE | VPID_ALL)))
 		want |= PROC2_VPID;
+	/* The local APIC is the hardware's as a whole or not at all, and where software runs the guest, not. */
+	if ((c->proc & PROC_TPR_SHADOW) && !((PROC2_APIC | PROC2_ANY_MODE) & ~(proc2 >> 32)))
+		want |= PROC2_APIC;
 	if (!choose(proc2, PROC2_EPT, want, &c->proc2))
 		return "EPT, and this version has no shadow pager";
 	if (!(ept & EPT_WB))
@@ -110,6 +113,7 @@ void vmx_describe(const struct vmx_caps *c, char *text, size_t size)
 		{"unrestricted", c->proc2 & PROC2_ANY_MODE},
 		{"vpid", c->proc2 & PROC2_VPID},
 		{"tpr-shadow", c->proc & PROC_TPR_SHADOW},
+		{"apic", c->proc2 & PROC2_DELIVER},
 		{"preemption-timer", c->pin & PIN_TIMER},
 		{"efer-load", c->entry & ENTRY_LOAD_EFER},
 		{"pat-load", c->entry & ENTRY_LOAD_PAT},

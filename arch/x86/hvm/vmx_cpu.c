@@ -186,6 +186,10 @@ static void note_absent(struct vmx *s)
 		{vmx_caps.pin & PIN_TIMER, F_TIMER, F_TIMER, 0, 0},
 		{vmx_caps.proc2 & PROC2_VPID, F_VPID, F_VPID, 0, 0},
 		{vmx_caps.proc & PROC_TPR_SHADOW, F_TPR_THRESHOLD, F_VIRTUAL_APIC, 0, 0},
+		{vmx_caps.proc2 & PROC2_APIC_ACCESS, F_APIC_ACCESS, F_APIC_ACCESS, 0, 0},
+		{vmx_caps.proc2 & PROC2_DELIVER, F_INTR_STATUS, F_INTR_STATUS, 0, 0},
+		{vmx_caps.proc2 & PROC2_DELIVER, F_EOI_EXIT0, F_EOI_EXIT1, 0, 0},
+		{vmx_caps.proc2 & PROC2_DELIVER, F_EOI_EXIT2, F_EOI_EXIT3, 0, 0},
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(optional); i++) {
@@ -200,21 +204,39 @@ static void note_absent(struct vmx *s)
 	}
 }
 
-/* Maps all of the first 4 GB to itself. The vm's vCPUs share it. */
-static int make_identity_map(struct vm *vm)
+/* A page of the vm's own, where its map has nothing. The vm's vCPUs share it. */
+static int add_page(struct vm *vm, gpa_t gpa, enum p2m_type type, hpa_t *at)
 {
 	mfn_t mfn;
-	int err = frames_alloc(0, vm->p2m.owner, 0, &mfn);
-	u32 *table;
+	int err = frames_alloc(0, vm->p2m.owner, FRAMES_ZERO, &mfn);
 
 	if (err)
 		return err;
-	table = port_virt(mfn_to_hpa(mfn));
-	for (u32 i = 0; i < PAGE_SIZE / sizeof(*table); i++)
-		table[i] = i << 22 | IDENTITY_4M;
-	err = p2m_set(&vm->p2m, gpa_to_gfn(IDENTITY_GPA), mfn, 0, P2M_RO);
+	*at = mfn_to_hpa(mfn);
+	err = p2m_set(&vm->p2m, gpa_to_gfn(gpa), mfn, 0, type);
 	if (err)
 		(void)!frames_free(mfn, 0, vm->p2m.owner);
+	return err;
+}
+
+/* Maps all of the first 4 GB to itself. */
+static void fill_identity_map(u32 *table)
+{
+	for (u32 i = 0; i < PAGE_SIZE / sizeof(*table); i++)
+		table[i] = i << 22 | IDENTITY_4M;
+}
+
+static int add_pages(struct vm *vm)
+{
+	hpa_t at;
+	int err = 0;
+
+	if (!vmx_any_mode())
+		err = add_page(vm, IDENTITY_GPA, P2M_RO, &at);
+	if (!err && !vmx_any_mode())
+		fill_identity_map(port_virt(at));
+	if (!err && (vmx_caps.proc2 & PROC2_APIC_ACCESS))
+		err = add_page(vm, LAPIC_DEFAULT_BASE, P2M_APIC, &at);
 	return err;
 }
 
@@ -224,7 +246,7 @@ int vmx_vcpu_init(struct vcpu *v)
 
 	if (!s)
 		return -ENOMEM;
-	if (!vmx_any_mode() && v->index == 0 && make_identity_map(v->vm)) {
+	if (v->index == 0 && add_pages(v->vm)) {
 		heap_free(s, sizeof(*s));
 		return -ENOMEM;
 	}
@@ -238,6 +260,7 @@ int vmx_vcpu_init(struct vcpu *v)
 	put(s, F_EPTP, mfn_to_hpa(v->vm->p2m.pt.root) | EPTP_WB_4 | (vmx_caps.ept_ad ? EPTP_AD : 0));
 	put(s, F_VPID, 1 + v->vm->id * MAX_VCPUS + v->index);
 	put(s, F_VIRTUAL_APIC, port_phys(v->lapic.page));
+	put(s, F_APIC_ACCESS, mfn_to_hpa(p2m_get(&v->vm->p2m, gpa_to_gfn(LAPIC_DEFAULT_BASE)).mfn));
 	put(s, F_TIMER, ((u64)time_tsc_khz() * TIMER_MS) >> vmx_caps.timer_shift);
 	s->dirty[0] = s->dirty[1] = ~0ul;
 	s->dirty[FIELDS / 64] &= BITS(FIELDS % 64 - 1, 0);
@@ -276,5 +299,7 @@ void vmx_load(struct pcpu *p, struct vcpu *v)
 	write_dr6(s->dr6);
 	if (s->fresh)
 		first_load(s, p);
+	if (s->fresh && (vmx_caps.proc2 & PROC2_DELIVER))
+		lapic_let_deliver(&v->lapic);
 	vcpu_load(p, v);
 }
