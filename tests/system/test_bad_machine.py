@@ -14,6 +14,7 @@ pytestmark = pytest.mark.machines("intel-bochs-skylake")
 
 FEATURE_CONTROL, LOCKED = 0x3a, 1
 BASIC, PIN, PROC, EXIT, ENTRY, PROC2, EPT_VPID = 0x480, 0x481, 0x482, 0x483, 0x484, 0x48b, 0x48c
+NO_FIELD = 0x6ffe  # of the VMCS
 TRUE = {PIN: 0x48d, PROC: 0x48e, EXIT: 0x48f, ENTRY: 0x490}  # what newer processors have beside them, and Cleave reads
 
 
@@ -23,6 +24,12 @@ def without(msr, *bits):
     halves = {"eax": [b for b in bits if b < 32], "edx": [b - 32 for b in bits if b >= 32]}
     keep = {r: 0xffffffff & ~sum(1 << b for b in clear) for r, clear in halves.items() if clear}
     return "after rdmsr in probe if " + condition, "; ".join("set %s = %s & %#x" % (r, r, k) for r, k in keep.items())
+
+
+def absent(*fields):
+    """Stops where Cleave writes to one of these fields of the VMCS, and has the CPU refuse it."""
+    condition = " | ".join("($1 == %#x)" % f for f in fields)
+    return "before vmwrite in vmx_write_dirty if " + condition, "set $1 = %#x" % NO_FIELD
 
 
 def start(boot, conf, *stops, **options):
@@ -82,7 +89,7 @@ def test_vmx_locked_off_on_one_processor(boot):
 # --- One guest cannot go on.
 
 @pytest.mark.parametrize("field,instead,detail", [
-    (0x6802, 0x6ffe, "guest CR3 = 0 is refused: no such VMCS field on this CPU"),
+    (0x6802, NO_FIELD, "guest CR3 = 0 is refused: no such VMCS field on this CPU"),
     (0x4002, 0x6008, "entry with invalid control fields"),
     (0x0c02, 0x6008, "entry with invalid host-state fields"),
     (0x6820, 0x6008, "invalid guest state, by a rule that is not known here, qualification 0"),
@@ -107,7 +114,9 @@ def test_a_vmcs_that_the_cpu_refuses(boot, field, instead, detail):
 WHOLE = "test=memory-size,memory-zeroed,memory-distinct,hole,cpuid,exceptions,state,string-io,mmio-forms,realmode," \
     "lapic-timer,hlt,priority,balloon memory=64M"
 
-NO_TPR_SHADOW, NO_TIMER = without(PROC, 53), without(PIN, 38)
+VPID_FIELD, NO_TIMER = absent(0), [without(PIN, 38), absent(0x482e)]
+NO_TPR_SHADOW = [without(PROC, 53), absent(0x2012, 0x401c)]
+NO_EFER, NO_PAT = [without(ENTRY, 47), absent(0x2806, 0x2c02)], [without(EXIT, 51), absent(0x2804, 0x2c00)]
 
 # what the boot report says no to: what the CPU lacks
 FALLBACKS = {
@@ -115,13 +124,13 @@ FALLBACKS = {
     "ept-1g ept-2m": [without(EPT_VPID, 16, 17)],
     "ept-ad": [without(EPT_VPID, 21)],
     "unrestricted ept-ad": [without(PROC2, 39)],
-    "vpid": [without(PROC2, 37)],
+    "vpid": [without(PROC2, 37), VPID_FIELD],
     "vpid ": [without(EPT_VPID, 32)],  # INVVPID is what lacks
-    "tpr-shadow": [NO_TPR_SHADOW],
-    "preemption-timer": [NO_TIMER],
-    "efer-load pat-load": [without(ENTRY, 47), without(EXIT, 51)],
+    "tpr-shadow": NO_TPR_SHADOW,
+    "preemption-timer": NO_TIMER,
+    "efer-load pat-load": NO_EFER + NO_PAT,
     "ept-1g ept-2m ept-ad unrestricted vpid tpr-shadow preemption-timer":
-        [without(EPT_VPID, 16, 17, 21), without(PROC2, 37, 39), NO_TPR_SHADOW, NO_TIMER],
+        [without(EPT_VPID, 16, 17, 21), without(PROC2, 37, 39), VPID_FIELD] + NO_TPR_SHADOW + NO_TIMER,
 }
 
 
