@@ -114,24 +114,29 @@ def test_a_vmcs_that_the_cpu_refuses(boot, field, instead, detail):
 WHOLE = "test=memory-size,memory-zeroed,memory-distinct,hole,cpuid,exceptions,state,string-io,mmio-forms,realmode," \
     "lapic-timer,hlt,priority,balloon memory=64M"
 
-VPID_FIELD, NO_TIMER = absent(0), [without(PIN, 38), absent(0x482e)]
+NO_TIMER = [without(PIN, 38), absent(0x482e)]
 NO_TPR_SHADOW = [without(PROC, 53), absent(0x2012, 0x401c)]
 NO_EFER, NO_PAT = [without(ENTRY, 47), absent(0x2806, 0x2c02)], [without(EXIT, 51), absent(0x2804, 0x2c00)]
+DELIVERY_FIELDS = 0x810, 0x201c, 0x201e, 0x2020, 0x2022
 
-# what the boot report says no to: what the CPU lacks
-FALLBACKS = {
-    "": [],
-    "ept-1g ept-2m": [without(EPT_VPID, 16, 17)],
-    "ept-ad": [without(EPT_VPID, 21)],
-    "unrestricted ept-ad": [without(PROC2, 39)],
-    "vpid": [without(PROC2, 37), VPID_FIELD],
-    "vpid ": [without(EPT_VPID, 32)],  # INVVPID is what lacks
-    "tpr-shadow": NO_TPR_SHADOW,
-    "preemption-timer": NO_TIMER,
-    "efer-load pat-load": NO_EFER + NO_PAT,
-    "ept-1g ept-2m ept-ad unrestricted vpid tpr-shadow preemption-timer":
-        [without(EPT_VPID, 16, 17, 21), without(PROC2, 37, 39), VPID_FIELD] + NO_TPR_SHADOW + NO_TIMER,
-}
+# (what the boot report says no to, what the CPU lacks)
+FALLBACKS = [
+    ("", []),
+    ("ept-1g ept-2m", [without(EPT_VPID, 16, 17)]),
+    ("ept-ad", [without(EPT_VPID, 21)]),
+    ("unrestricted ept-ad apic", [without(PROC2, 39)]),
+    ("vpid", [without(PROC2, 37), absent(0)]),
+    ("vpid", [without(EPT_VPID, 32)]),  # INVVPID is what lacks
+    ("tpr-shadow apic", NO_TPR_SHADOW),
+    ("apic", [without(PROC2, 32), absent(0x2014)]),  # no APIC-access page
+    ("apic", [without(PROC2, 40)]),  # no APIC-register virtualisation
+    ("apic", [without(PROC2, 41), absent(*DELIVERY_FIELDS)]),  # no virtual-interrupt delivery
+    ("preemption-timer", NO_TIMER),
+    ("efer-load pat-load", NO_EFER + NO_PAT),
+    ("ept-1g ept-2m ept-ad unrestricted vpid tpr-shadow apic preemption-timer",
+     [without(EPT_VPID, 16, 17, 21), without(PROC2, 32, 37, 39, 40, 41), absent(0, 0x2014, *DELIVERY_FIELDS)] +
+     NO_TPR_SHADOW + NO_TIMER),
+]
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +145,9 @@ def said():
     return []
 
 
-@pytest.mark.parametrize("lacks", FALLBACKS, ids=lambda name: "-".join(name.split()) or "nothing")
-def test_done_without(boot, said, lacks):
-    m = start(boot, guest(cmdline=WHOLE), *FALLBACKS[lacks])
+@pytest.mark.parametrize("lacks,stops", FALLBACKS, ids=["-".join(lacks.split()) or "nothing" for lacks, _ in FALLBACKS])
+def test_done_without(boot, said, lacks, stops):
+    m = start(boot, guest(cmdline=WHOLE), *stops)
     m.wait_off()
     line = next(line for line in m.lines() if "hvm: VMX:" in line)
     assert sorted(re.findall(r"([a-z0-9-]+) no", line)) == sorted(lacks.split())
