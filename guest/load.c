@@ -23,7 +23,7 @@ void memmap_build(struct memmap *m, u64 memory)
 	*m = (struct memmap){.low_end = low, .high_end = 4 * GB + MAX(memory, low) - low};
 	add(m, 0, BASE_END, E820_RAM);
 	add(m, BASE_END, HOLE, E820_RESERVED);
-	add(m, GUEST_ROM_BASE, MB, E820_RESERVED);
+	add(m, GUEST_ACPI_BASE, MB, E820_RESERVED);
 	add(m, MB, m->low_end, E820_RAM);
 	add(m, 4 * GB, m->high_end, E820_RAM);
 }

@@ -30,8 +30,13 @@ struct memmap {
 	u64 high_end; /* end of RAM above 4 GB, or 4 GB if none */
 };
 
-#define GUEST_ROM_BASE  0xe0000ul /* ACPI tables live here: read-only */
-#define GUEST_ROM_SIZE  0x20000ul
+/*
+ * Read-only memory: where a PC has option ROMs nothing is found, without an exit for each look; then ACPI tables, in
+ * the part that is searched for them.
+ */
+#define GUEST_ROM_BASE  0xc0000ul
+#define GUEST_ROM_SIZE  0x40000ul
+#define GUEST_ACPI_BASE 0xe0000ul
 #define GUEST_MMIO_BASE 0xc0000000ul /* RAM below ends here at most; the rest continues at 4 GB */
 
 /*

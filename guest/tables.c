@@ -101,7 +101,7 @@ static gpa_t put_madt(struct rom *r, unsigned vcpus)
 
 int tables_write(struct p2m *p2m, unsigned vcpus, const struct blob *dsdt, gpa_t *rsdp)
 {
-	struct rom rom = {.p2m = p2m, .at = GUEST_ROM_BASE};
+	struct rom rom = {.p2m = p2m, .at = GUEST_ACPI_BASE};
 	u8 r[RSDP] = "RSD PTR \0CLEAVE\2", facs[FACS] = "FACS", root[HEADER + 16];
 
 	ASSERT(vcpus && vcpus <= MAX_VCPUS);

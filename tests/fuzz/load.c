@@ -130,7 +130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				.module = modules,
 				.modules = data[0] & 3,
 				.cmdline = "a=b",
-				.rsdp = GUEST_ROM_BASE};
+				.rsdp = GUEST_ACPI_BASE};
 	int err = load_kernel(&in, &start, &error);
 	ASSERT(err == 0 || err == -EINVAL || err == -ENOSPC);
 	ASSERT(!err == !error.text[0] && memchr(error.text, 0, sizeof(error.text)));

@@ -2,9 +2,10 @@
 /* RAM is all there, empty and ours; what is not RAM behaves as on a PC. */
 #include "tests/guests/guest.h"
 
-#define PAGE 4096ull
-#define HOLE 0xd0000000ull /* between the end of low RAM and the IOAPIC: nothing is there */
-#define ROM  0xe0000ull
+#define PAGE        4096ull
+#define HOLE        0xd0000000ull /* between the end of low RAM and the IOAPIC: nothing is there */
+#define OPTION_ROMS 0xc0000ull
+#define ROM         0xe0000ull
 
 static u64 ram_end_below(u64 limit)
 {
@@ -117,9 +118,13 @@ static void hole(void)
 static void rom(void)
 {
 	unsigned changed = 0;
+	u64 found = 0;
 
 	if (bare())
 		return;
+	for (u64 at = OPTION_ROMS; at < ROM; at += 512)
+		found |= *(volatile u64 *)at;
+	check("option-roms-are-none", !found, "bits=0x%lx", found);
 	for (u64 at = ROM; at < 0x100000; at += 0x1000) {
 		volatile u32 *p = (u32 *)at;
 		u32 before = *p;

@@ -649,7 +649,7 @@ static void maps(void **state)
 		}
 		assert_int_equal(ram, want[i].memory - (MB - 0x9fc00));
 		assert_int_equal(m.e[0].len, 0x9fc00);
-		assert_int_equal(m.e[2].start, GUEST_ROM_BASE);
+		assert_int_equal(m.e[2].start, GUEST_ACPI_BASE);
 	}
 }
 

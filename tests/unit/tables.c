@@ -59,7 +59,7 @@ static u8 sum(const u8 *p, u64 len)
 
 static const u8 *at(gpa_t a)
 {
-	assert_in_range(a, GUEST_ROM_BASE, GUEST_ROM_BASE + GUEST_ROM_SIZE - 64);
+	assert_in_range(a, GUEST_ACPI_BASE, GUEST_ROM_BASE + GUEST_ROM_SIZE - 64);
 	return rom + (a - GUEST_ROM_BASE);
 }
 
@@ -169,7 +169,7 @@ static void madt(void **state)
 
 static void refused(void **state)
 {
-	static u8 large[GUEST_ROM_SIZE];
+	static u8 large[GUEST_ROM_BASE + GUEST_ROM_SIZE - GUEST_ACPI_BASE];
 	struct blob dsdt = {"dsdt", large, sizeof(large)};
 	gpa_t rsdp;
 	assert_int_equal(tables_write(&p2m, 1, &dsdt, &rsdp), -ENOSPC);
