@@ -13,10 +13,7 @@
 
 #include "lib/bits.h"
 #include "lib/errno.h"
-
-enum { CR0_WP = 1 << 16, EFER_LMA = 1 << 10, EFER_NXE = 1 << 11, RFLAGS_AC = 1 << 18 };
-enum { CR4_PSE = 1 << 4, CR4_PAE = 1 << 5, CR4_LA57 = 1 << 12, CR4_SMEP = 1 << 20, CR4_SMAP = 1 << 21 };
-#define CR0_PG BIT(31)
+#include "lib/x86.h"
 
 enum { E_P = 0x1, E_W = 0x2, E_U = 0x4, E_A = 0x20, E_D = 0x40, E_PS = 0x80 };
 #define E_NX   BIT(63)
@@ -69,7 +66,7 @@ static u64 reserved_bits(const struct walk *w, u64 e, unsigned level)
 	u64 bits = width < 52 ? BITS(51, width) : 0;
 	if (is_pdpte(w, level))
 		return bits | BITS(63, 52) | BITS(8, 5) | BITS(2, 1);
-	if (!(w->m->efer & EFER_NXE))
+	if (!(w->m->efer & EFER_NX))
 		bits |= E_NX;
 	if (w->levels == 3)
 		bits |= BITS(62, 52);
@@ -80,7 +77,7 @@ static u64 reserved_bits(const struct walk *w, u64 e, unsigned level)
 
 static int fault(const struct walk *w, u32 access, u32 why, struct gwalk_result *r)
 {
-	bool nx = (w->m->cr4 & CR4_PAE) && (w->m->efer & EFER_NXE);
+	bool nx = (w->m->cr4 & CR4_PAE) && (w->m->efer & EFER_NX);
 
 	/* Bit 4 exists only where fetches can fault in ways of their own. */
 	r->error = why | (access & (PF_WRITE | PF_USER)) | (nx || (w->m->cr4 & CR4_SMEP) ? access & PF_FETCH : 0);

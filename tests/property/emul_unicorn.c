@@ -233,7 +233,7 @@ static void make_regs(const struct insn *in, enum gcpu_mode mode, struct gregs *
 	for (unsigned i = 0; i < GREGS; i++)
 		r->r[i] = i < gprs(mode) ? make_value() & keep : 0;
 	r->r[R_SP] = mode == MODE_REAL ? below(0xff00) + 0x40 : DATA + 0x8000 + below(0x8000);
-	r->rflags = 2 | FL_IF | (rnd() & (FL_ARITH | (below(4) ? 0 : FL_DF)));
+	r->rflags = 2 | RFLAGS_IF | (rnd() & (RFLAGS_ARITH | (below(4) ? 0 : RFLAGS_DF)));
 	if (op >= OP_LODS && op <= OP_INS) {
 		r->r[R_SI] = (mode == MODE_REAL ? 0x4000 : DATA + 0x4000) + below(0x4000);
 		r->r[R_DI] = (mode == MODE_REAL ? 0x4000 : DATA + 0x4000) + below(0x4000);
@@ -316,19 +316,20 @@ static u64 undefined_flags(const struct insn *in, const struct gregs *r)
 	const struct opcode *row = &emul_rows[in->row];
 	bool cl = row->c == K_CL || row->b == K_CL;
 	u64 count = (cl ? r->r[R_CX] : in->imm) & (in->opsize == 8 ? 63 : 31);
-	u64 shift = (count == 0 ? 0 : FL_AF) | (count <= 1 ? 0 : FL_OF) | (count >= in->opsize * 8u ? FL_CF : 0);
+	u64 shift = (count == 0 ? 0 : RFLAGS_AF) | (count <= 1 ? 0 : RFLAGS_OF) |
+		    (count >= in->opsize * 8u ? RFLAGS_CF : 0);
 
 	switch ((enum op)in->op) {
 	case OP_AND:
 	case OP_OR:
 	case OP_XOR:
 	case OP_TEST:
-		return FL_AF;
+		return RFLAGS_AF;
 	case OP_ROL:
 	case OP_ROR:
 	case OP_RCL:
 	case OP_RCR:
-		return count == 1 ? 0 : FL_OF;
+		return count == 1 ? 0 : RFLAGS_OF;
 	case OP_SHL:
 	case OP_SHR:
 	case OP_SAL:
@@ -340,17 +341,17 @@ static u64 undefined_flags(const struct insn *in, const struct gregs *r)
 	case OP_BTS:
 	case OP_BTR:
 	case OP_BTC:
-		return FL_OF | FL_SF | FL_AF | FL_PF;
+		return RFLAGS_OF | RFLAGS_SF | RFLAGS_AF | RFLAGS_PF;
 	case OP_BSF:
 	case OP_BSR:
-		return FL_ARITH & ~FL_ZF;
+		return RFLAGS_ARITH & ~RFLAGS_ZF;
 	case OP_MUL:
 	case OP_IMUL:
 	case OP_IMUL2:
-		return FL_SF | FL_ZF | FL_AF | FL_PF;
+		return RFLAGS_SF | RFLAGS_ZF | RFLAGS_AF | RFLAGS_PF;
 	case OP_DIV:
 	case OP_IDIV:
-		return FL_ARITH;
+		return RFLAGS_ARITH;
 	default:
 		return 0;
 	}
@@ -379,7 +380,7 @@ static bool compare(uc_engine *uc, struct world *w, const struct insn *in, const
 {
 	const int *ids = w->mode == MODE_64 ? gpr64 : gpr32;
 	static u8 theirs[CODE - DATA];
-	u64 v, mask = FL_ARITH | FL_DF | FL_IF;
+	u64 v, mask = RFLAGS_ARITH | RFLAGS_DF | RFLAGS_IF;
 
 	for (unsigned i = 0; i < gprs(w->mode); i++) {
 		v = 0;

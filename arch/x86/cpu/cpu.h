@@ -3,8 +3,8 @@
 #ifndef ARCH_X86_CPU_CPU_H
 #define ARCH_X86_CPU_CPU_H
 
-#include "lib/bits.h"
 #include "lib/types.h"
+#include "lib/x86.h"
 
 #define asm_volatile __asm__ volatile
 
@@ -97,21 +97,5 @@ static inline void cpu_pause(void) { asm_volatile("pause" ::: "memory"); }
 /* Orders earlier stores before a following x2APIC or TSC deadline MSR write, which is not serialising (SDM 3A 11.12.3).
  */
 static inline void cpu_fence(void) { asm_volatile("mfence; lfence" ::: "memory"); }
-
-#define CR0_PG BIT(31) /* more than an int: an enumerator would be unsigned, and its complement cut short */
-enum { RFLAGS_IF = BIT(9), CR0_PE = BIT(0), CR0_MP = BIT(1), CR0_EM = BIT(2), CR0_TS = BIT(3), CR0_ET = BIT(4) };
-enum { CR0_NE = BIT(5), CR0_WP = BIT(16), CR0_AM = BIT(18), CR0_NW = BIT(29), CR0_CD = BIT(30) };
-enum { CR4_TSD = BIT(2), CR4_DE = BIT(3) };
-enum { CR4_PSE = BIT(4), CR4_PAE = BIT(5), CR4_MCE = BIT(6), CR4_PGE = BIT(7), CR4_OSFXSR = BIT(9) };
-enum { CR4_OSXMMEXCPT = BIT(10), CR4_UMIP = BIT(11), CR4_LA57 = BIT(12), CR4_VMXE = BIT(13), CR4_FSGSBASE = BIT(16) };
-enum { CR4_PCIDE = BIT(17), CR4_OSXSAVE = BIT(18), CR4_SMEP = BIT(20), CR4_SMAP = BIT(21) };
-enum { EFER_SCE = BIT(0), EFER_LME = BIT(8), EFER_LMA = BIT(10), EFER_NX = BIT(11), EFER_SVME = BIT(12) };
-
-#define MSR_APIC_BASE    0x1bu
-#define MSR_TSC_DEADLINE 0x6e0u
-enum { MSR_TSC = 0x10, MSR_MCG_CAP = 0x179, MSR_PAT = 0x277, MSR_MC0_STATUS = 0x401, MSR_X2APIC = 0x800 };
-enum { MSR_EFER = 0xc0000080u, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK };
-enum { MSR_FS_BASE = 0xc0000100u, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_TSC_AUX };
-enum { MSR_VM_CR = 0xc0010114u, MSR_VM_HSAVE_PA = 0xc0010117u };
 
 #endif

@@ -102,9 +102,9 @@ static void log_machine_check(void)
 /* What an address that faulted says about the cause. */
 static const char *address_hint(const struct trap_frame *f, u64 cr2)
 {
-	if (hostmap_is_guard(cr2) || (f->vector == TRAP_DF && hostmap_is_guard(f->rsp - 8)))
+	if (hostmap_is_guard(cr2) || (f->vector == VEC_DF && hostmap_is_guard(f->rsp - 8)))
 		return " (stack overflow)";
-	return f->vector == TRAP_PF && cr2 < PAGE_SIZE ? " (NULL pointer)" : "";
+	return f->vector == VEC_PF && cr2 < PAGE_SIZE ? " (NULL pointer)" : "";
 }
 
 void fault_report(const struct trap_frame *f)
@@ -115,7 +115,7 @@ void fault_report(const struct trap_frame *f)
 	log("\n*** %s in the hypervisor, pCPU %u, error 0x%lx, address %016lx%s\n",
 	    f->vector < ARRAY_SIZE(trap_names) ? trap_names[f->vector] : "exception", port_cpu(), f->error, cr2,
 	    address_hint(f, cr2));
-	if (f->vector == TRAP_MC)
+	if (f->vector == VEC_MC)
 		log_machine_check();
 	log_registers(f);
 	report_end(f->rip, f->bp);

@@ -81,9 +81,9 @@ int traps_init_pcpu(struct pcpu *p)
 		p->tss.ist[i] = (u64)p->stack[i];
 	}
 	/* Until the boot processor gets here, these run on the stack that they interrupt. */
-	idt[TRAP_NMI][0] |= (STACK_NMI + 1ul) << 32;
-	idt[TRAP_DF][0] |= (STACK_DF + 1ul) << 32;
-	idt[TRAP_MC][0] |= (STACK_MC + 1ul) << 32;
+	idt[VEC_NMI][0] |= (STACK_NMI + 1ul) << 32;
+	idt[VEC_DF][0] |= (STACK_DF + 1ul) << 32;
+	idt[VEC_MC][0] |= (STACK_MC + 1ul) << 32;
 	return 0;
 }
 
@@ -114,7 +114,7 @@ void trap_dispatch(struct trap_frame *f)
 {
 	if (f->vector >= VECTOR_FIRST)
 		interrupt((u8)f->vector);
-	else if (f->vector == TRAP_NMI)
+	else if (f->vector == VEC_NMI)
 		nmi();
 	else
 		fault_report(f);

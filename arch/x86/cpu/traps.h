@@ -5,7 +5,7 @@
 
 #include "lib/types.h"
 
-enum { TRAP_NMI = 2, TRAP_DF = 8, TRAP_PF = 14, TRAP_MC = 18, VECTOR_FIRST = 0x20 };
+enum { VECTOR_FIRST = 0x20 };
 
 struct trap_frame {
 	u64 r15, r14, r13, r12, r11, r10, r9, r8, bp, di, si, dx, cx, bx, ax;

@@ -7,17 +7,17 @@ static bool top_bit(u64 v, unsigned size) { return v >> (8 * size - 1) & 1; }
 
 static void alu_szp(u64 res, unsigned size, u64 *fl)
 {
-	flag(fl, FL_ZF, res == 0);
-	flag(fl, FL_SF, top_bit(res, size));
-	flag(fl, FL_PF, !__builtin_parity((unsigned)res & 0xff));
+	flag(fl, RFLAGS_ZF, res == 0);
+	flag(fl, RFLAGS_SF, top_bit(res, size));
+	flag(fl, RFLAGS_PF, !__builtin_parity((unsigned)res & 0xff));
 }
 
 /* CF, OF and AF all follow from the carries (or borrows) out of each bit. */
 static u64 carry_flags(u64 res, u64 carries, unsigned size, u64 *fl)
 {
-	flag(fl, FL_CF, top_bit(carries, size));
-	flag(fl, FL_OF, top_bit(carries ^ carries << 1, size));
-	flag(fl, FL_AF, carries & 8);
+	flag(fl, RFLAGS_CF, top_bit(carries, size));
+	flag(fl, RFLAGS_OF, top_bit(carries ^ carries << 1, size));
+	flag(fl, RFLAGS_AF, carries & 8);
 	alu_szp(res, size, fl);
 	return res;
 }
@@ -38,7 +38,7 @@ static u64 sub(u64 a, u64 b, u64 borrow, unsigned size, u64 *fl)
 
 u64 alu(enum op op, u64 a, u64 b, unsigned size, u64 *fl)
 {
-	u64 carry = *fl & FL_CF, res;
+	u64 carry = *fl & RFLAGS_CF, res;
 
 	switch (op) {
 	case OP_ADD:
@@ -53,7 +53,7 @@ u64 alu(enum op op, u64 a, u64 b, unsigned size, u64 *fl)
 	case OP_INC:
 	case OP_DEC:
 		res = op == OP_INC ? add(a, 1, 0, size, fl) : sub(a, 1, 0, size, fl);
-		flag(fl, FL_CF, carry);
+		flag(fl, RFLAGS_CF, carry);
 		return res;
 	case OP_NOT:
 		return ~a & mask_of(size);
@@ -79,16 +79,16 @@ u64 alu_shift(enum op op, u64 a, u64 b, unsigned count, unsigned size, u64 *fl)
 		if (op == OP_ROL || op == OP_ROR)
 			in = out;
 		else if (op == OP_RCL || op == OP_RCR)
-			in = *fl & FL_CF;
+			in = *fl & RFLAGS_CF;
 		else if (op == OP_SHLD || op == OP_SHRD)
 			in = left ? top_bit(b, size) : b & 1;
 		else
 			in = op == OP_SAR && old_top;
 		a = left ? (a << 1 | in) & mask_of(size) : a >> 1 | (u64)in << high;
 		b = left ? b << 1 : b >> 1;
-		flag(fl, FL_CF, out);
+		flag(fl, RFLAGS_CF, out);
 	}
-	flag(fl, FL_OF, old_top != top_bit(a, size));
+	flag(fl, RFLAGS_OF, old_top != top_bit(a, size));
 	if (op >= OP_SHL)
 		alu_szp(a, size, fl);
 	return a;
@@ -104,7 +104,7 @@ u64 alu_mul(bool sign, u64 a, u64 b, unsigned size, u64 *hi, u64 *fl)
 	u64 lo = (u64)product & mask_of(size);
 
 	*hi = (u64)(product >> (8 * size)) & mask_of(size);
-	flag(fl, FL_CF | FL_OF, *hi != (sign && top_bit(lo, size) ? mask_of(size) : 0));
+	flag(fl, RFLAGS_CF | RFLAGS_OF, *hi != (sign && top_bit(lo, size) ? mask_of(size) : 0));
 	return lo;
 }
 
@@ -125,10 +125,10 @@ bool alu_div(bool sign, u64 hi, u64 lo, u64 d, unsigned size, u64 *quot, u64 *re
 
 bool alu_cond(unsigned cc, u64 fl)
 {
-	bool sf_ne_of = !(fl & FL_SF) != !(fl & FL_OF);
+	bool sf_ne_of = !(fl & RFLAGS_SF) != !(fl & RFLAGS_OF);
 	bool holds[8] = {
-		fl & FL_OF, fl & FL_CF, fl & FL_ZF, fl & (FL_CF | FL_ZF),
-		fl & FL_SF, fl & FL_PF, sf_ne_of,   sf_ne_of || fl & FL_ZF,
+		fl & RFLAGS_OF, fl & RFLAGS_CF, fl & RFLAGS_ZF, fl & (RFLAGS_CF | RFLAGS_ZF),
+		fl & RFLAGS_SF, fl & RFLAGS_PF, sf_ne_of,       sf_ne_of || fl & RFLAGS_ZF,
 	};
 
 	return holds[cc >> 1 & 7] != (cc & 1);

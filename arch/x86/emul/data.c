@@ -27,13 +27,13 @@ void x_bit(struct ex *e)
 	u64 bit = 1ul << (e->src & (8u * e->in->opsize - 1)), old = e->dst;
 
 	e->dst = e->op == OP_BTS ? old | bit : e->op == OP_BTR ? old & ~bit : old ^ bit;
-	set_flags(e, FL_CF, old & bit ? FL_CF : 0);
+	set_flags(e, RFLAGS_CF, old & bit ? RFLAGS_CF : 0);
 }
 
 /* With nothing to find, BSF and BSR leave all of the destination as it was. */
 void x_scan(struct ex *e)
 {
-	set_flags(e, FL_ZF, e->src ? 0 : FL_ZF);
+	set_flags(e, RFLAGS_ZF, e->src ? 0 : RFLAGS_ZF);
 	if (e->src)
 		operand_store(e, e->row->a, e->op == OP_BSF ? bit_low(e->src) : bit_high(e->src));
 }
@@ -93,7 +93,7 @@ void x_cmpxchg(struct ex *e)
 	u64 old = e->dst;
 
 	e->dst = alu(OP_CMP, reg_get(e, R_AX, size), old, size, &e->r.rflags) ? old : e->src;
-	if (!(e->r.rflags & FL_ZF))
+	if (!(e->r.rflags & RFLAGS_ZF))
 		reg_set(e, R_AX, old, size);
 }
 
@@ -111,7 +111,7 @@ void x_cmpxchg2(struct ex *e)
 		TRY(e, raise, VEC_GP);
 	}
 	TRY(e, cmpxchg, (enum seg)in->seg, e->ea, old, new, in->msize, &done);
-	set_flags(e, FL_ZF, done ? FL_ZF : 0);
+	set_flags(e, RFLAGS_ZF, done ? RFLAGS_ZF : 0);
 	if (done)
 		return;
 	reg_set(e, R_AX, old[0], in->opsize);
@@ -124,18 +124,18 @@ void x_cwd(struct ex *e) { reg_set(e, R_DX, sext(e->r.r[R_AX], e->in->opsize) < 
 void x_lahf(struct ex *e) { reg_set(e, R_AX, (e->r.r[R_AX] & 0xff) | ((e->r.rflags & 0xd5) | 2) << 8, 2); }
 
 void x_sahf(struct ex *e) { set_flags(e, 0xd5, e->r.r[R_AX] >> 8); }
-void x_cmc(struct ex *e) { set_flags(e, FL_CF, ~e->r.rflags); }
+void x_cmc(struct ex *e) { set_flags(e, RFLAGS_CF, ~e->r.rflags); }
 
 /* DAA and DAS. */
 void x_daa(struct ex *e)
 {
 	u64 al = reg_get(e, R_AX, 1), fl = e->r.rflags;
-	bool low = (al & 15) > 9 || fl & FL_AF, high = al > 0x99 || fl & FL_CF;
+	bool low = (al & 15) > 9 || fl & RFLAGS_AF, high = al > 0x99 || fl & RFLAGS_CF;
 	bool borrow = e->op == OP_DAS && low && al < 6;
 	u64 fix = (low ? 6u : 0) + (high ? 0x60u : 0);
 
 	al = alu(OP_OR, (e->op == OP_DAA ? al + fix : al - fix) & 0xff, 0, 1, &e->r.rflags);
-	set_flags(e, FL_AF | FL_CF, (low ? FL_AF : 0) | (high || borrow ? FL_CF : 0));
+	set_flags(e, RFLAGS_AF | RFLAGS_CF, (low ? RFLAGS_AF : 0) | (high || borrow ? RFLAGS_CF : 0));
 	reg_set(e, R_AX, al, 1);
 }
 
@@ -143,11 +143,11 @@ void x_daa(struct ex *e)
 void x_aaa(struct ex *e)
 {
 	u64 ax = e->r.r[R_AX];
-	bool adjust = (ax & 15) > 9 || e->r.rflags & FL_AF;
+	bool adjust = (ax & 15) > 9 || e->r.rflags & RFLAGS_AF;
 
 	if (adjust)
 		ax += e->op == OP_AAA ? 0x106ul : -0x106ul;
-	set_flags(e, FL_AF | FL_CF, adjust ? FL_AF | FL_CF : 0);
+	set_flags(e, RFLAGS_AF | RFLAGS_CF, adjust ? RFLAGS_AF | RFLAGS_CF : 0);
 	reg_set(e, R_AX, ax & 0xff0f, 2);
 }
 

@@ -156,7 +156,7 @@ enum emul_result insn_exec(const struct insn *in, struct gregs *r, const struct 
 	if (!op->exec)
 		return EMUL_UNKNOWN;
 	e.r.rip = (r->rip + in->len) & mask_of(in->mode == MODE_64 ? 8 : 4);
-	e.r.rflags &= ~(u64)FL_RF;
+	e.r.rflags &= ~(u64)RFLAGS_RF;
 	e.ea = insn_ea(in, r);
 	if ((row->flags & F_PRIV && ops->cpl(ctx)) ||
 	    /* segment bases are multiples of 16 wherever xmm moves are used */

@@ -56,24 +56,24 @@ void x_popa(struct ex *e)
 	}
 }
 
-static unsigned iopl(const struct ex *e) { return (unsigned)(e->r.rflags & FL_IOPL) >> 12; }
-static bool vm86_denied(const struct ex *e) { return e->r.rflags & FL_VM && iopl(e) < 3; }
+static unsigned iopl(const struct ex *e) { return (unsigned)(e->r.rflags & RFLAGS_IOPL) >> 12; }
+static bool vm86_denied(const struct ex *e) { return e->r.rflags & RFLAGS_VM && iopl(e) < 3; }
 
 void x_pushf(struct ex *e)
 {
 	if (vm86_denied(e))
 		TRY(e, raise, VEC_GP);
-	push(e, e->r.rflags & ~(u64)(FL_RF | FL_VM));
+	push(e, e->r.rflags & ~(u64)(RFLAGS_RF | RFLAGS_VM));
 }
 
 void x_popf(struct ex *e)
 {
-	u64 mask = FL_ARITH | FL_TF | FL_DF | FL_NT | (e->in->opsize > 2 ? FL_AC | FL_ID : 0);
+	u64 mask = RFLAGS_ARITH | RFLAGS_TF | RFLAGS_DF | RFLAGS_NT | (e->in->opsize > 2 ? RFLAGS_AC | RFLAGS_ID : 0);
 	unsigned cpl = e->ops->cpl(e->ctx);
 
 	if (vm86_denied(e))
 		TRY(e, raise, VEC_GP);
-	set_flags(e, mask | (cpl <= iopl(e) ? FL_IF : 0) | (cpl == 0 ? FL_IOPL : 0), pop(e));
+	set_flags(e, mask | (cpl <= iopl(e) ? RFLAGS_IF : 0) | (cpl == 0 ? RFLAGS_IOPL : 0), pop(e));
 }
 
 /* A nested procedure also gets the frame pointers of those around it, and its own. */
@@ -114,7 +114,7 @@ void x_jcxz(struct ex *e) { jump_if(e, reg_get(e, R_CX, e->in->adsize) == 0); }
 /* LOOPNE, LOOPE and LOOP, in the order of their opcodes. */
 void x_loop(struct ex *e)
 {
-	unsigned which = e->in->opcode & 3, zf = e->r.rflags & FL_ZF ? 1 : 0;
+	unsigned which = e->in->opcode & 3, zf = e->r.rflags & RFLAGS_ZF ? 1 : 0;
 
 	reg_set(e, R_CX, e->r.r[R_CX] - 1, e->in->adsize);
 	jump_if(e, reg_get(e, R_CX, e->in->adsize) && (which == 2 || which == zf));
@@ -172,20 +172,20 @@ void x_iret(struct ex *e)
 	u64 mask = e->in->opsize == 2 ? 0x7fd5 : 0x257fd5;
 	unsigned cpl = e->ops->cpl(e->ctx);
 
-	if (e->in->mode == MODE_64 || e->r.rflags & (FL_VM | (real ? 0 : FL_NT)))
+	if (e->in->mode == MODE_64 || e->r.rflags & (RFLAGS_VM | (real ? 0 : RFLAGS_NT)))
 		give_up(e, EMUL_UNKNOWN);
 
 	u64 rip = pop(e), cs = pop(e), rflags = pop(e);
 
-	if (!real && ((cs & 3) != cpl || rflags & FL_VM))
+	if (!real && ((cs & 3) != cpl || rflags & RFLAGS_VM))
 		give_up(e, EMUL_UNKNOWN);
-	set_flags(e, mask & ~((cpl > iopl(e) ? FL_IF : 0ul) | (cpl ? FL_IOPL : 0)), rflags);
+	set_flags(e, mask & ~((cpl > iopl(e) ? RFLAGS_IF : 0ul) | (cpl ? RFLAGS_IOPL : 0)), rflags);
 	load_cs(e, rip, cs);
 }
 
 void x_into(struct ex *e)
 {
-	if (e->r.rflags & FL_OF)
+	if (e->r.rflags & RFLAGS_OF)
 		x_system(e);
 }
 
@@ -217,10 +217,10 @@ void x_clts(struct ex *e) { change_cr0(e, 8, 0); }
 /* CLC, STC, CLI, STI, CLD, STD. */
 void x_flag(struct ex *e)
 {
-	static const u64 flags[4] = {FL_CF, FL_IF, FL_DF};
+	static const u64 flags[4] = {RFLAGS_CF, RFLAGS_IF, RFLAGS_DF};
 	u64 flag = flags[e->in->opcode >> 1 & 3];
 
-	if (flag == FL_IF && e->ops->cpl(e->ctx) > iopl(e))
+	if (flag == RFLAGS_IF && e->ops->cpl(e->ctx) > iopl(e))
 		TRY(e, raise, VEC_GP);
 	set_flags(e, flag, e->in->opcode & 1 ? flag : 0);
 }

@@ -14,6 +14,7 @@
 #define ARCH_X86_EMUL_OPS_H
 
 #include "arch/x86/emul/emul.h"
+#include "lib/x86.h"
 
 /* What happens to the first operand: read, written, or the handler does all of it. L: in memory it may be LOCKed. */
 enum access { A_NONE, A_R = 1, A_W = 2, A_RW = 3, A_L = 4, A_RWL = 7 };
@@ -136,11 +137,7 @@ EMUL_OPS(X)
 #define TRY(e, op, ...) ((void)((e)->res == EMUL_OK && ((e)->res = (e)->ops->op((e)->ctx, __VA_ARGS__))))
 static inline void give_up(struct ex *e, enum emul_result res) { e->res = e->res == EMUL_OK ? res : e->res; }
 
-enum { FL_CF = 1, FL_PF = 4, FL_AF = 0x10, FL_ZF = 0x40, FL_SF = 0x80, FL_TF = 0x100, FL_IF = 0x200, FL_DF = 0x400 };
-enum { FL_OF = 0x800, FL_IOPL = 0x3000, FL_NT = 0x4000, FL_RF = 0x10000, FL_VM = 0x20000, FL_AC = 0x40000 };
-enum { FL_ID = 0x200000, FL_ARITH = FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF };
-
-enum { VEC_DE = 0, VEC_BR = 5, VEC_GP = 13 };
+enum { RFLAGS_ARITH = RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF };
 
 static inline void set_flags(struct ex *e, u64 mask, u64 v) { e->r.rflags = (e->r.rflags & ~mask) | (v & mask); }
 

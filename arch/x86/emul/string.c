@@ -26,7 +26,7 @@ static void iterate(struct ex *e)
 {
 	unsigned size = e->in->opsize, adsize = e->in->adsize;
 	u64 si = reg_get(e, R_SI, adsize), di = reg_get(e, R_DI, adsize),
-	    step = e->r.rflags & FL_DF ? -(u64)size : size;
+	    step = e->r.rflags & RFLAGS_DF ? -(u64)size : size;
 	bool from_si = e->op <= OP_CMPS, to_di = e->op >= OP_MOVS, ins = e->op == OP_INS;
 	u64 a = from_si ? emul_read(e, (enum seg)e->in->seg, si, size, EMUL_READ) : reg_get(e, R_AX, size), b = 0;
 
@@ -53,13 +53,13 @@ static void iterate(struct ex *e)
 /* Whether a repetition is over: nothing is left, or REPE has met a difference, REPNE a match. */
 static bool over(const struct ex *e)
 {
-	return !reg_get(e, R_CX, e->in->adsize) || (compares(e) && !(e->r.rflags & FL_ZF) == (e->in->rep == 0xf3));
+	return !reg_get(e, R_CX, e->in->adsize) || (compares(e) && !(e->r.rflags & RFLAGS_ZF) == (e->in->rep == 0xf3));
 }
 
 /* What is done stays done: the registers are those of the completed iterations whatever ends the batch. */
 void x_string(struct ex *e)
 {
-	unsigned batch = e->r.rflags & FL_TF ? 1 : REP_BATCH; /* a single step is one iteration */
+	unsigned batch = e->r.rflags & RFLAGS_TF ? 1 : REP_BATCH; /* a single step is one iteration */
 	bool done = e->in->rep && !reg_get(e, R_CX, e->in->adsize);
 
 	for (; batch && !done && e->res == EMUL_OK; batch--) {
@@ -69,7 +69,7 @@ void x_string(struct ex *e)
 	if (done)
 		return;
 	e->r.rip = e->orig->rip;
-	e->r.rflags |= e->orig->rflags & FL_RF;
+	e->r.rflags |= e->orig->rflags & RFLAGS_RF;
 	*e->orig = e->r;
 	give_up(e, EMUL_AGAIN);
 }

@@ -10,31 +10,6 @@
 #include "arch/x86/hvm/vcpu.h"
 #include "mm/gwalk.h"
 
-/* Exception vectors. */
-enum {
-	VEC_DB = 1,
-	VEC_BP = 3,
-	VEC_OF,
-	VEC_UD = 6,
-	VEC_DF = 8,
-	VEC_NP = 11,
-	VEC_SS = 12,
-	VEC_GP = 13,
-	VEC_PF = 14,
-	VEC_AC = 17,
-	VEC_MC = 18
-};
-
-enum {
-	RFLAGS_FIXED = 2,
-	RFLAGS_TF = 0x100,
-	RFLAGS_IOPL = 0x3000,
-	RFLAGS_NT = 0x4000,
-	RFLAGS_RF = 0x10000,
-	RFLAGS_VM = 0x20000
-};
-enum { RFLAGS_AC = 0x40000 };
-
 /* What a guest may set in CR4. VME, PVI, TSD, DE below PSE; PCE between PGE and OSFXSR. */
 #define CR4_VALID                                                                                               \
 	(BITS(3, 0) | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | BIT(8) | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | \
