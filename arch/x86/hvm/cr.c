@@ -7,108 +7,89 @@
 #define CR0_VALID (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 
 /*
+ * What follows works on a copy of the registers up to REG_EFER, by their numbers, which is the guest's once all of it
+ * is allowed. Each returns whether it is.
+ */
+static bool set_cr0(struct vcpu *v, u64 *r, u64 val)
+{
+	bool on = val & CR0_PG, was_on = r[REG_CR0] & CR0_PG;
+
+	if ((val & ~CR0_VALID) || (on && !(val & CR0_PE)) || ((val & CR0_NW) && !(val & CR0_CD)))
+		return false;
+	if (was_on && !on) {
+		if (v->exit.mode == MODE_64 || (r[REG_CR4] & CR4_PCIDE))
+			return false;
+		r[REG_EFER] &= ~EFER_LMA;
+	} else if (!was_on && on && (r[REG_EFER] & EFER_LME)) {
+		if (!(r[REG_CR4] & CR4_PAE) || (hvm->get_seg(v, SEG_CS).attr & SEG_ATTR_L))
+			return false;
+		r[REG_EFER] |= EFER_LMA;
+	}
+	r[REG_CR0] = val | CR0_ET;
+	return true;
+}
+
+static bool set_cr3(struct vcpu *v, u64 *r, u64 val)
+{
+	bool lma = r[REG_EFER] & EFER_LMA;
+
+	if (lma && (r[REG_CR4] & CR4_PCIDE))
+		val &= ~BIT(63); /* "keep the TLB": allowed, never necessary */
+	r[REG_CR3] = lma ? val : (u32)val;
+	return !lma || !(val >> guest_phys_bits(v));
+}
+
+static bool set_cr4(struct vcpu *v, u64 *r, u64 val)
+{
+	bool lma = r[REG_EFER] & EFER_LMA, pcid = val & ~r[REG_CR4] & CR4_PCIDE;
+
+	r[REG_CR4] = val;
+	return !(val & ~CR4_VALID) && !(val & hvm_host.cr4_refused) && (!lma || (val & CR4_PAE)) &&
+	       (!pcid || (lma && !(r[REG_CR3] & BITS(11, 0)))) && (!(val & CR4_OSXSAVE) || hvm_host.xcr0_mask);
+}
+
+/*
  * PAE paging has the top of its tables in registers, which writes to CR0, CR3 and CR4 load and check (Intel SDM vol. 3,
  * 4.4.1). Where no RAM is, all ones are read, which is refused.
  */
-static int load_pdptes(struct vcpu *v, u64 cr0, u64 cr3, u64 cr4, u64 efer)
+static bool load_pdptes(struct vcpu *v, const u64 *r)
 {
 	u64 e[4], reserved = BITS(2, 1) | BITS(8, 5) | ~BITS(guest_phys_bits(v) - 1, 0);
 
-	if (hvm_host.amd || !(cr0 & CR0_PG) || !(cr4 & CR4_PAE) || (efer & EFER_LMA))
-		return 0;
-	if (p2m_read(&v->vm->p2m, cr3 & BITS(31, 5), e, sizeof(e)))
-		return -EINVAL;
+	if (hvm_host.amd || !(r[REG_CR0] & CR0_PG) || !(r[REG_CR4] & CR4_PAE) || (r[REG_EFER] & EFER_LMA))
+		return true;
+	if (p2m_read(&v->vm->p2m, r[REG_CR3] & BITS(31, 5), e, sizeof(e)))
+		return false;
 	for (unsigned i = 0; i < ARRAY_SIZE(e); i++)
 		if ((e[i] & BIT(0)) && (e[i] & reserved))
-			return -EINVAL;
+			return false;
 	for (unsigned i = 0; i < ARRAY_SIZE(e); i++)
 		hvm->set(v, REG_PDPTE + i, e[i]);
-	return 0;
-}
-
-static int set_cr0(struct vcpu *v, u64 val)
-{
-	u64 old = hvm->get(v, REG_CR0), cr4 = hvm->get(v, REG_CR4), efer = hvm->get(v, REG_EFER);
-
-	val |= CR0_ET;
-	if ((val & ~CR0_VALID) || ((val & CR0_PG) && !(val & CR0_PE)) || ((val & CR0_NW) && !(val & CR0_CD)))
-		return -EINVAL;
-	if ((val ^ old) & CR0_PG) {
-		if (val & CR0_PG) {
-			if ((efer & EFER_LME) && (!(cr4 & CR4_PAE) || (hvm->get_seg(v, SEG_CS).attr & SEG_ATTR_L)))
-				return -EINVAL;
-			efer |= efer & EFER_LME ? EFER_LMA : 0;
-		} else {
-			if (v->exit.mode == MODE_64 || (cr4 & CR4_PCIDE))
-				return -EINVAL;
-			efer &= ~EFER_LMA;
-		}
-	}
-	if (load_pdptes(v, val, hvm->get(v, REG_CR3), cr4, efer))
-		return -EINVAL;
-	if ((val ^ old) & CR0_PG)
-		hvm->set(v, REG_EFER, efer);
-	hvm->set(v, REG_CR0, val);
-	hvm->flush(v);
-	return 0;
-}
-
-static int set_cr3(struct vcpu *v, u64 val)
-{
-	u64 cr4 = hvm->get(v, REG_CR4), efer = hvm->get(v, REG_EFER);
-	bool lma = efer & EFER_LMA;
-
-	if (lma && (cr4 & CR4_PCIDE))
-		val &= ~BIT(63); /* "keep the TLB": allowed, never necessary */
-	if (lma && (val >> guest_phys_bits(v)))
-		return -EINVAL;
-	if (load_pdptes(v, hvm->get(v, REG_CR0), val, cr4, efer))
-		return -EINVAL;
-	hvm->set(v, REG_CR3, lma ? val : (u32)val);
-	hvm->flush(v);
-	return 0;
-}
-
-static int set_cr4(struct vcpu *v, u64 val)
-{
-	u64 old = hvm->get(v, REG_CR4), cr3 = hvm->get(v, REG_CR3), efer = hvm->get(v, REG_EFER);
-	bool lma = efer & EFER_LMA;
-
-	if ((val & ~CR4_VALID) || (val & hvm_host.cr4_refused))
-		return -EINVAL;
-	if (lma && !(val & CR4_PAE))
-		return -EINVAL;
-	if ((val & ~old & CR4_PCIDE) && (!lma || (cr3 & BITS(11, 0))))
-		return -EINVAL;
-	if ((val & CR4_OSXSAVE) && !hvm_host.xcr0_mask)
-		return -EINVAL;
-	if (load_pdptes(v, hvm->get(v, REG_CR0), cr3, val, efer))
-		return -EINVAL;
-	hvm->set(v, REG_CR4, val);
-	hvm->flush(v);
-	return 0;
+	return true;
 }
 
 int guest_write_cr(struct vcpu *v, unsigned n, u64 val)
 {
-	switch (n) {
-	case 0:
-		return set_cr0(v, val);
-	case 2:
+	static bool (*const set[])(struct vcpu * v, u64 * r, u64 val) = {[0] = set_cr0, [3] = set_cr3, [4] = set_cr4};
+	u64 old[REG_EFER + 1], r[REG_EFER + 1];
+
+	if (n == 2) {
 		hvm->set(v, REG_CR2, val);
 		return 0;
-	case 3:
-		return set_cr3(v, val);
-	case 4:
-		return set_cr4(v, val);
-	case 8:
-		if (val > 15)
-			return -EINVAL;
+	}
+	if (n == 8 && val <= 15) {
 		lapic_set_cr8(&v->lapic, (u8)val);
 		return 0;
-	default:
-		return -EINVAL;
 	}
+	for (unsigned i = 0; i < ARRAY_SIZE(r); i++)
+		old[i] = r[i] = hvm->get(v, i);
+	if (n >= ARRAY_SIZE(set) || !set[n] || !set[n](v, r, val) || !load_pdptes(v, r))
+		return -EINVAL;
+	for (unsigned i = ARRAY_SIZE(r); i-- > 0;) /* EFER decides what CR0 means */
+		if (r[i] != old[i])
+			hvm->set(v, i, r[i]);
+	hvm->flush(v);
+	return 0;
 }
 
 enum { XCR0_X87 = BIT(0), XCR0_SSE = BIT(1), XCR0_AVX = BIT(2), XCR0_AVX512 = BITS(7, 5) };
