@@ -12,9 +12,9 @@ struct out {
 };
 
 struct spec {
-	bool left, zero, alt, precise;
-	int width, precision;
-	bool wide; /* l, ll, z */
+	bool left, zero, alt, wide; /* - 0 #; l, ll, z */
+	int width;
+	size_t precision; /* how much of a string */
 };
 
 static void put(struct out *o, char c)
@@ -30,102 +30,65 @@ static void pad(struct out *o, char c, int n)
 		put(o, c);
 }
 
-static void put_field(struct out *o, const struct spec *s, const char *text, int len)
+static void put_field(struct out *o, const struct spec *s, const char *sign, const char *text, size_t len)
 {
-	if (!s->left)
-		pad(o, ' ', s->width - len);
-	for (int i = 0; i < len; i++)
-		put(o, text[i]);
-	if (s->left)
-		pad(o, ' ', s->width - len);
-}
+	int fill = s->width - (int)(strlen(sign) + len);
 
-static void put_number(struct out *o, const struct spec *s, u64 v, unsigned base, bool negative)
-{
-	char digits[24];
-	int n = 0;
-
-	do {
-		unsigned d = (unsigned)(v % base);
-		digits[n++] = (char)(d < 10 ? '0' + d : 'a' + d - 10);
-		v /= base;
-	} while (v);
-
-	const char *sign = negative ? "-" : s->alt && base == 16 ? "0x" : "";
-	int prefix = (int)strlen(sign);
-	int zeros = s->precise ? s->precision - n : s->zero && !s->left ? s->width - n - prefix : 0;
-	int total = n + prefix + MAX(zeros, 0);
-
-	if (!s->left)
-		pad(o, ' ', s->width - total);
+	if (!s->left && !s->zero)
+		pad(o, ' ', fill);
 	while (*sign)
 		put(o, *sign++);
-	pad(o, '0', zeros);
-	while (n)
-		put(o, digits[--n]);
+	if (!s->left && s->zero)
+		pad(o, '0', fill);
+	while (len--)
+		put(o, *text++);
 	if (s->left)
-		pad(o, ' ', s->width - total);
+		pad(o, ' ', fill);
+}
+
+static void put_number(struct out *o, const struct spec *s, const char *sign, u64 v, unsigned base)
+{
+	char digits[24], *end = digits + sizeof(digits), *d = end;
+
+	do
+		*--d = "0123456789abcdef"[v % base];
+	while (v /= base);
+	put_field(o, s, sign, d, (size_t)(end - d));
 }
 
 static const char *parse_spec(const char *f, struct spec *s, va_list *ap)
 {
-	*s = (struct spec){0};
+	*s = (struct spec){.precision = ~0ul};
 	for (; *f == '-' || *f == '0' || *f == '#'; f++) {
 		s->left |= *f == '-';
 		s->zero |= *f == '0';
 		s->alt |= *f == '#';
 	}
-	if (*f == '*') {
-		s->width = va_arg(*ap, int);
-		f++;
-	}
 	for (; *f >= '0' && *f <= '9'; f++)
 		s->width = s->width * 10 + *f - '0';
-	if (*f == '.') {
-		s->precise = true;
-		if (*++f == '*') {
-			s->precision = va_arg(*ap, int);
-			f++;
-		}
-		for (; *f >= '0' && *f <= '9'; f++)
-			s->precision = s->precision * 10 + *f - '0';
+	if (f[0] == '.' && f[1] == '*') {
+		s->precision = (size_t)va_arg(*ap, int);
+		f += 2;
 	}
 	for (; *f == 'l' || *f == 'z'; f++)
 		s->wide = true;
 	return f;
 }
 
-static void put_conversion(struct out *o, char conv, struct spec *s, va_list *ap)
+static void put_conversion(struct out *o, char conv, const struct spec *s, va_list *ap)
 {
-	switch (conv) {
-	case 'd': {
+	if (conv == 'd') {
 		s64 v = s->wide ? va_arg(*ap, s64) : va_arg(*ap, int);
-		put_number(o, s, v < 0 ? 0 - (u64)v : (u64)v, 10, v < 0);
-		break;
-	}
-	case 'u':
-	case 'x': {
+		put_number(o, s, v < 0 ? "-" : "", v < 0 ? 0 - (u64)v : (u64)v, 10);
+	} else if (conv == 'u' || conv == 'x') {
 		u64 v = s->wide ? va_arg(*ap, u64) : va_arg(*ap, unsigned);
-		put_number(o, s, v, conv == 'u' ? 10 : 16, false);
-		break;
-	}
-	case 'p':
-		s->alt = true;
-		put_number(o, s, (u64)va_arg(*ap, void *), 16, false);
-		break;
-	case 'c': {
-		char c = (char)va_arg(*ap, int);
-		put_field(o, s, &c, 1);
-		break;
-	}
-	case 's': {
+		put_number(o, s, s->alt ? "0x" : "", v, conv == 'u' ? 10 : 16);
+	} else if (conv == 'c') {
+		put_field(o, s, "", &(char){(char)va_arg(*ap, int)}, 1);
+	} else if (conv == 's') {
 		const char *text = va_arg(*ap, const char *);
-		if (!text)
-			text = "(null)";
-		put_field(o, s, text, (int)(s->precise ? strnlen(text, (size_t)s->precision) : strlen(text)));
-		break;
-	}
-	default: /* "%%", and what is no conversion shows as itself */
+		put_field(o, s, "", text ? text : "(null)", strnlen(text ? text : "(null)", s->precision));
+	} else { /* "%%", and what is no conversion shows as itself */
 		put(o, conv);
 	}
 }

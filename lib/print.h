@@ -8,8 +8,8 @@
 #include "lib/types.h"
 
 /*
- * Formats like C's snprintf: %d %u %x %c %s %p %%, with flags 0 - #, width, precision, and the lengths l ll
- * z. Never writes more than size bytes, terminates if size > 0, and returns the length the whole text would have had.
+ * Formats like C's snprintf: %d %u %x %c %s %.*s %%, with flags 0 - #, a width, and the lengths l ll z. Never writes
+ * more than size bytes, terminates if size > 0, and returns the length the whole text would have had.
  */
 size_t vformat(char *buf, size_t size, const char *fmt, va_list ap);
 size_t format(char *buf, size_t size, const char *fmt, ...) PRINTF(3, 4);
