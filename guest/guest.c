@@ -35,7 +35,7 @@ struct guest {
 	char name[CONFIG_NAME_MAX + 1];
 	char tag[CONFIG_NAME_MAX + 4]; /* "[name] " */
 	char cmdline[CONFIG_CMDLINE_MAX + 1];
-	char error[224];              /* why it could not be started */
+	struct load_error error;      /* why it could not be started */
 	u32 state;                    /* enum guest_state; atomic: set ENDED on any pCPU, else by the boot pCPU */
 	u32 working;                  /* a pCPU is in its p2m_work; atomic */
 	bool again;                   /* CLEARING: starts again afterwards */
@@ -59,15 +59,8 @@ static struct lock output_lock = LOCK_INIT(LOCK_OUTPUT);
 
 extern const u8 dsdt_start[], dsdt_end[];
 
-static PRINTF(3, 4) int fail(struct guest *g, int err, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vformat(g->error, sizeof(g->error), fmt, ap);
-	va_end(ap);
-	return err;
-}
+/* Keeps in words why g could not be started: err. */
+#define fail(g, err, ...) ((void)format((g)->error.text, sizeof((g)->error.text), __VA_ARGS__), (err))
 
 /* --- Output: one guest has the console as it is; of several each line is marked with its guest's name. */
 
@@ -243,7 +236,6 @@ static int load_images(struct guest *g, const struct memmap *map, struct start_s
 	const struct guest_config *c = g->config;
 	struct blob kernel, module[CONFIG_MAX_MODULES];
 	struct blob dsdt = {"DSDT", dsdt_start, (u64)dsdt_end - (u64)dsdt_start};
-	struct load_error why = {""};
 	struct load_input in = {&g->vm.p2m, map, &kernel, module, c->initrds, g->cmdline, 0};
 	int err = find_blob(g, "kernel", c->kernel, &kernel);
 
@@ -254,8 +246,7 @@ static int load_images(struct guest *g, const struct memmap *map, struct start_s
 	err = tables_write(&g->vm.p2m, c->vcpus, &dsdt, &in.rsdp);
 	if (err)
 		return fail(g, err, "its ACPI tables could not be written (error %d)", -err);
-	err = load_kernel(&in, start, &why);
-	return err ? fail(g, err, "%s", why.text) : 0;
+	return load_kernel(&in, start, &g->error);
 }
 
 static void set_flat(struct vcpu *v, enum seg s, u16 sel, u16 attr)
@@ -351,7 +342,7 @@ static bool try_start(struct guest *g, unsigned id)
 {
 	if (!guest_start(g, id))
 		return true;
-	log("guest %s: %s\n@end guest=%s reason=config detail=start\n", g->name, g->error, g->name);
+	log("guest %s: %s\n@end guest=%s reason=config detail=start\n", g->name, g->error.text, g->name);
 	take_down(g);
 	if (g->vm.p2m.owner)
 		p2m_free(&g->vm.p2m);

@@ -69,7 +69,7 @@ struct load_input {
 
 /* What went wrong, for people: names the file and the remedy. */
 struct load_error {
-	char text[200];
+	char text[224];
 };
 
 /*
