@@ -77,7 +77,7 @@ void bootinfo_add(struct bootinfo *b, hpa_t start, u64 len, enum mem_kind kind)
 
 void bootinfo_claim(struct bootinfo *b)
 {
-	bootinfo_add(b, b->image_start, b->image_end - b->image_start, MEM_LOADER);
+	bootinfo_add(b, b->image_start, b->image_end - b->image_start, MEM_IMAGE);
 	for (unsigned i = 0; i < b->modules; i++)
 		bootinfo_add(b, b->module[i].start, b->module[i].len, MEM_LOADER);
 }

@@ -13,7 +13,8 @@
 /* From what is most to what is least ours to use: where ranges overlap, the higher wins. */
 enum mem_kind {
 	MEM_RAM,      /* free for Cleave */
-	MEM_LOADER,   /* RAM that Cleave, its modules or the loader's data occupy now */
+	MEM_LOADER,   /* RAM that modules, the loader's data or tables of Cleave occupy */
+	MEM_IMAGE,    /* RAM that Cleave itself occupies */
 	MEM_RESERVED, /* the firmware's, ACPI's, damaged, or unknown */
 };
 
@@ -69,7 +70,7 @@ const char *bootinfo_parse(u32 magic, hpa_t info, boot_read_fn read, struct boot
 void bootinfo_add(struct bootinfo *b, hpa_t start, u64 len, enum mem_kind kind);
 /* Replaces the ranges by those of a UEFI memory map (UEFI 2.10, 7.2.3); by none but the low ones if it is no map. */
 void bootinfo_efi_map(struct bootinfo *b, const void *map, u64 size, u64 entry_size);
-/* Marks what is in use (image, modules) as MEM_LOADER. image_start and image_end must be set. */
+/* Marks what is in use: MEM_IMAGE, and the modules as MEM_LOADER. image_start and image_end must be set. */
 void bootinfo_claim(struct bootinfo *b);
 /* The value of the last key=value in the command line, cut to size; or false. */
 bool bootinfo_option(const struct bootinfo *b, const char *key, char *val, size_t size);

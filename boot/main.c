@@ -99,11 +99,11 @@ static bool screen_in_early_reach(void)
 static void open_consoles(void)
 {
 	static const u16 com[] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
-	char value[64];
+	char value[64] = "";
 
 	use_screen = config.host.consoles == 0;
 	acpi_read(&bootinfo.acpi, read_physical, &acpi);
-	if (bootinfo_option(&bootinfo, "console", value, sizeof(value)) && !strncmp(value, "com", 3) &&
+	if (bootinfo_option(&bootinfo, "console", value, sizeof(value)) && !memcmp(value, "com", 3) &&
 	    value[3] >= '1' && value[3] <= '4')
 		open_serial(com[value[3] - '1']);
 	else if (use_screen && !(acpi.spcr_port && serial_open(acpi.spcr_port)))
@@ -121,14 +121,13 @@ static void open_consoles(void)
 
 static void report_memory(void)
 {
-	static const char *const kind[] = {"free RAM", "loaded", "reserved"};
+	static const char *const kind[] = {"free RAM", "loaded", "Cleave", "reserved"};
 
 	for (unsigned i = 0; i < bootinfo.ranges; i++) {
 		const struct mem_range *r = &bootinfo.range[i];
 
 		log("memory: %012lx-%012lx %s\n", r->start, r->start + r->len - 1, kind[r->kind]);
-		if (r->kind == MEM_RAM || r->kind == MEM_LOADER)
-			ram_total += r->len;
+		ram_total += r->kind == MEM_RESERVED ? 0 : r->len;
 	}
 	log("memory: %lu MB of RAM\n", ram_total / MB);
 	if (bootinfo.dropped)
@@ -177,7 +176,7 @@ static void init_frames(void)
 	hpa_t table = 0;
 
 	for (unsigned i = 0; i < bootinfo.ranges; i++)
-		if (bootinfo.range[i].kind == MEM_RAM || bootinfo.range[i].kind == MEM_LOADER)
+		if (bootinfo.range[i].kind != MEM_RESERVED)
 			frames = MAX(frames, (bootinfo.range[i].start + bootinfo.range[i].len) / PAGE_SIZE);
 	u64 wanted = frames;
 	for (; frames && !table; frames = table ? frames : frames / 2)
@@ -259,19 +258,9 @@ static void map_ram(void)
 {
 	for (unsigned i = 0; i < bootinfo.ranges; i++) {
 		const struct mem_range *r = &bootinfo.range[i];
-		hpa_t start = ROUND_DOWN(r->start, PAGE_SIZE), end = ROUND_UP(r->start + r->len, PAGE_SIZE);
 
-		if (r->kind != MEM_RAM && r->kind != MEM_LOADER)
-			continue;
-		if (start < bootinfo.image_end && end > bootinfo.image_start) {
-			hpa_t image_top = ROUND_UP(bootinfo.image_end, PAGE_SIZE);
-
-			if (start < bootinfo.image_start)
-				must_map(DIRECT_MAP + start, start, bootinfo.image_start - start, HOST_RW, HOST_WB);
-			start = image_top;
-		}
-		if (start < end)
-			must_map(DIRECT_MAP + start, start, end - start, HOST_RW, HOST_WB);
+		if (r->kind == MEM_RAM || r->kind == MEM_LOADER)
+			must_map(DIRECT_MAP + r->start, r->start, r->len, HOST_RW, HOST_WB);
 	}
 }
 

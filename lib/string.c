@@ -66,11 +66,3 @@ size_t strnlen(const char *s, size_t max)
 
 	return e ? (size_t)(e - s) : max;
 }
-
-int strncmp(const char *a, const char *b, size_t n)
-{
-	for (; n--; a++, b++)
-		if (*a != *b || !*a)
-			return (u8)*a - (u8)*b;
-	return 0;
-}

@@ -155,8 +155,8 @@ static void claim_leaves_what_is_reserved(void **state)
 	b.module[1].len = 0x10000;
 	bootinfo_claim(&b);
 	assert_int_equal(kind_at(0x1ff000), MEM_RAM);
-	assert_int_equal(kind_at(0x200000), MEM_LOADER);
-	assert_int_equal(kind_at(0x27f000), MEM_LOADER);
+	assert_int_equal(kind_at(0x200000), MEM_IMAGE);
+	assert_int_equal(kind_at(0x27f000), MEM_IMAGE);
 	assert_int_equal(kind_at(0x280000), MEM_RAM);
 	assert_int_equal(kind_at(0x2ff000), MEM_LOADER);
 	assert_int_equal(kind_at(0x300000), MEM_RESERVED);
