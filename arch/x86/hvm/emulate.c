@@ -513,25 +513,16 @@ static enum emul_result execute(struct vcpu *v)
 {
 	u64 rflags = v->regs.rflags;
 	struct insn in;
+	int err = fetch_and_decode(v, &in);
 
-	switch (fetch_and_decode(v, &in)) {
-	case 0:
-		break;
-	case -EAGAIN: /* too long */
-		return fault(v, VEC_GP, 0);
-	case -EINVAL:
-		return fault(v, VEC_UD, 0);
-	case -EFAULT:
-		return EMUL_FAULT;
-	case -EIO:
+	if (err == -EAGAIN || err == -EINVAL) /* too long; no instruction */
+		return fault(v, err == -EAGAIN ? VEC_GP : VEC_UD, 0);
+	if (err == -EIO)
 		vcpu_crash(v, "page tables of the code at %lx are not in RAM", v->regs.rip);
-		return EMUL_RETRY;
-	case -ENOENT:
+	if (err == -ENOENT)
 		vcpu_crash(v, "executes from where no RAM is, at %lx", v->regs.rip);
-		return EMUL_RETRY;
-	default:
-		return EMUL_UNKNOWN;
-	}
+	if (err)
+		return err == -EFAULT ? EMUL_FAULT : err == -ENOSYS ? EMUL_UNKNOWN : EMUL_RETRY;
 	v->exit.one_operand =
 		in.has_mem && !(in.map == 0 && (in.opcode == 0xff || in.opcode == 0x8f)); /* PUSH, CALL, POP */
 
