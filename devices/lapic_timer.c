@@ -21,7 +21,7 @@ static u64 period(const struct lapic *l) { return (u64)l->initial << shift(l); }
 
 static u64 deadline_ns(const struct lapic *l)
 {
-	u64 ns = scale(l->tsc_deadline, 1000000, l->clock->tsc_khz, l->clock->tsc_khz - 1);
+	u64 ns = mul_div(l->tsc_deadline, 1000000, l->clock->tsc_khz, true);
 
 	return ns > TIMER_NEVER - 1 - l->clock->start_ns ? TIMER_NEVER : l->clock->start_ns + ns;
 }

@@ -219,7 +219,7 @@ static int build_vcpus(struct guest *g)
 	}
 	timer_init(&g->line_timer, queue[0], show_unfinished, g);
 	platform_init(&vm->platform, &platform_ops, g, lapic, vm->vcpus, queue, &vm->clock,
-		      wall_at_boot + port_now() / 1000000000);
+		      wall_at_boot + port_now() / NS_PER_SECOND);
 	return 0;
 }
 

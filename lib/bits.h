@@ -16,8 +16,18 @@ static inline void bitmap_set(u64 *map, unsigned n) { map[n / 64] |= BIT(n % 64)
 static inline void bitmap_clear(u64 *map, unsigned n) { map[n / 64] &= ~BIT(n % 64); }
 static inline bool bitmap_test(const u64 *map, unsigned n) { return map[n / 64] & BIT(n % 64); }
 
-/* x * mul / 2^shift with a 128-bit product: how ticks become nanoseconds and back. */
-static inline u64 mul_shift(u64 x, u64 mul, unsigned shift) { return (u64)(((unsigned __int128)x * mul) >> shift); }
+/* a * b / c with a 128-bit product, rounded down or up; all ones if that does not fit 64 bits or c is 0. */
+static inline u64 mul_div(u64 a, u64 b, u64 c, bool up)
+{
+	unsigned __int128 product = (unsigned __int128)a * b;
+	u64 quotient, rest;
+
+	if (product >> 64 >= c)
+		return ~0ul;
+	/* The compiler would call a library for a 128-bit division. The quotient fits: the test above says so. */
+	__asm__("divq %4" : "=a"(quotient), "=d"(rest) : "a"((u64)product), "d"((u64)(product >> 64)), "rm"(c) : "cc");
+	return quotient + (up && rest && quotient != ~0ul);
+}
 
 #define atomic_load(p)             __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define atomic_store(p, v)         __atomic_store_n((p), (v), __ATOMIC_RELEASE)

@@ -68,6 +68,8 @@ static inline u64 max_u64(u64 a, u64 b) { return a > b ? a : b; }
 #define MUST_CHECK   __attribute__((warn_unused_result))
 #define FORCE_INLINE static inline __attribute__((always_inline))
 
+#define NS_PER_SECOND 1000000000ul
+
 #define KB 1024ul
 #define MB (1024 * KB)
 #define GB (1024 * MB)

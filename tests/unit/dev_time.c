@@ -45,8 +45,6 @@ static void conversions_are_exact(void **state)
 		}
 		assert_int_equal(ns_to_ticks(SEC * 86400 * 365, rates[i]), rates[i] * 86400ull * 365);
 	}
-	assert_true(scale(~0ull, 1000000, 1, 0) == ~0ull);
-	assert_true(scale(~0ull, 3, 2, 1) == ~0ull);
 }
 
 static void pit_counts_down(void **state)

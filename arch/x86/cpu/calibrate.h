@@ -6,24 +6,9 @@
 #include "lib/bits.h"
 #include "lib/types.h"
 
-#define NS_PER_SECOND 1000000000ul
-
-/* a * b / c with a 128-bit product, rounded down or up; all ones if that does not fit 64 bits or c is 0. */
-static inline u64 mul_div(u64 a, u64 b, u64 c, bool up)
-{
-	unsigned __int128 product = (unsigned __int128)a * b;
-	u64 quotient, rest;
-
-	if (product >> 64 >= c)
-		return ~0ul;
-	/* The compiler would call a library for a 128-bit division. The quotient fits: the test above says so. */
-	__asm__("divq %4" : "=a"(quotient), "=d"(rest) : "a"((u64)product), "d"((u64)(product >> 64)), "rm"(c) : "cc");
-	return quotient + (up && rest && quotient != ~0ul);
-}
-
 /* Nanoseconds are ticks * mul / 2^32: the mul of a clock of hz, which is at least 1 MHz. */
 static inline u64 clock_mul(u64 hz) { return mul_div(NS_PER_SECOND, 1ul << 32, hz, false); }
-static inline u64 clock_ns(u64 ticks, u64 mul) { return mul_shift(ticks, mul, 32); }
+static inline u64 clock_ns(u64 ticks, u64 mul) { return (u64)((unsigned __int128)ticks * mul >> 32); }
 /* The first tick at which clock_ns is at least ns. */
 static inline u64 clock_ticks(u64 ns, u64 mul) { return mul_div(ns, 1ul << 32, mul, true); }
 

@@ -4,7 +4,6 @@
  * according to its CPUID, and what nobody knows, is #GP, as on a machine without it.
  */
 #include "arch/x86/hvm/exit.h"
-#include "devices/clock.h"
 #include "lib/bits.h"
 #include "lib/errno.h"
 #include "lib/port.h"
@@ -88,7 +87,7 @@ static u64 tsc_to_clock(struct vcpu *v, u64 tsc)
 {
 	const struct guest_clock *c = &v->vm->clock;
 
-	return scale(port_now() - c->start_ns, c->tsc_khz, 1000000, 0) + (tsc - hvm->get(v, REG_TSC));
+	return mul_div(port_now() - c->start_ns, c->tsc_khz, 1000000, false) + (tsc - hvm->get(v, REG_TSC));
 }
 
 static int write_deadline(struct vcpu *v, u64 val)
