@@ -64,6 +64,16 @@ multiboot2:
 	.long 8
 multiboot2_end:
 
+/* Fills a table at ebx with so many entries: eax, and from each to the next that much more. In both modes. */
+	.macro fill count, step
+	mov $\count, %ecx
+0:	mov %eax, (%ebx)
+	add $\step, %eax
+	add $8, %ebx
+	dec %ecx
+	jnz 0b
+	.endm
+
 	.section .text.entry, "ax"
 	.code32
 	.globl entry_32
@@ -101,22 +111,12 @@ entry_32:
 	mov $PHYS(no_long_mode), %edx
 	jnc die_32
 
-	lea PHYS(boot_pd)(%ebp), %ebx
 	mov $PTE_LARGE, %eax
-	mov $(4 * SLOTS), %ecx
-1:	mov %eax, (%ebx)
-	add $LARGE, %eax
-	add $8, %ebx
-	dec %ecx
-	jnz 1b
+	lea PHYS(boot_pd)(%ebp), %ebx
+	fill (4*SLOTS), LARGE
 	lea PHYS(boot_pd) + PTE_TABLE(%ebp), %eax
 	lea PHYS(boot_pdpt)(%ebp), %ebx
-	mov $4, %ecx
-1:	mov %eax, (%ebx)
-	add $4096, %eax
-	add $8, %ebx
-	dec %ecx
-	jnz 1b
+	fill 4, 4096
 	lea PHYS(boot_pdpt) + PTE_TABLE(%ebp), %eax
 	lea PHYS(boot_pml4)(%ebp), %ebx
 	mov %eax, (%ebx)
@@ -214,14 +214,10 @@ meet_64:
 	jnz 1b
 
 	lea image_start(%rip), %r12
-	lea PTE_LARGE(%r12), %rax
-	lea boot_image_pd + 8(%rip), %rdx
-	mov $image_large_pages, %ecx
-1:	mov %rax, (%rdx)
-	add $LARGE, %rax
-	add $8, %rdx
-	dec %ecx
-	jnz 1b
+	lea PTE_LARGE(%r12), %eax
+	lea boot_image_pd + 8(%rip), %ebx
+	fill image_large_pages, LARGE
+	lea boot_pml4(%rip), %rbx
 	lea boot_image_pd + PTE_TABLE(%rip), %rax
 	mov %rax, boot_image_pdpt + 510 * 8(%rip)
 	lea boot_image_pdpt + PTE_TABLE(%rip), %rax
