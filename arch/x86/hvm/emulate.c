@@ -357,16 +357,16 @@ static enum emul_result debug_register(struct vcpu *v, const struct insn *in, st
 
 static enum emul_result op_system(void *ctx, const struct insn *in, struct gregs *regs)
 {
-	static const u8 soft[] = {VEC_BP, 0, VEC_OF};
 	struct vcpu *v = ctx;
 	unsigned op = opcode_of(in);
+	u8 vector = op == INSN_INT3 ? VEC_BP : op == INSN_INTO ? VEC_OF : (u8)in->imm;
 	int err = 0;
 
 	switch (op) {
 	case INSN_INT3:
 	case INSN_INT:
 	case INSN_INTO:
-		return soft_interrupt(v, regs, op == INSN_INT ? (u8)in->imm : soft[op - INSN_INT3]);
+		return soft_deliver(v, regs, (struct vm_event){.type = EVENT_SOFT, .vector = vector});
 	case INSN_TABLES:
 		return tables(v, in);
 	case INSN_GET_DR:

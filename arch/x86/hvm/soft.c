@@ -148,70 +148,49 @@ static enum emul_result push(struct vcpu *v, struct gregs *r, u64 *val, unsigned
 	return res;
 }
 
-static enum emul_result by_vector_table(struct vcpu *v, struct gregs *r, struct vm_event e)
-{
-	struct segment idt = hvm->get_seg(v, SEG_IDTR);
-	u64 frame[] = {r->rflags, hvm->get_seg(v, SEG_CS).sel, r->rip};
-	u32 to;
-
-	if (e.vector * 4u + 3 > idt.limit)
-		return fault(v, VEC_GP, 0);
-
-	enum emul_result res = table_access(v, idt.base + e.vector * 4u, &to, sizeof(to), EMUL_READ);
-
-	if (res == EMUL_OK)
-		res = push(v, r, frame, ARRAY_SIZE(frame), 2);
-	if (res != EMUL_OK)
-		return res;
-	r->rip = (u16)to;
-	r->rflags &= ~(u64)(RFLAGS_IF | RFLAGS_TF | RFLAGS_RF | RFLAGS_AC);
-	return load_segment(v, SEG_CS, (u16)(to >> 16));
-}
-
 /* A fault's handler returns with RF, so that no breakpoint at the instruction hits again. */
 static bool is_fault(struct vm_event e)
 {
 	return e.type == EVENT_EXCEPTION && e.vector != VEC_DB && e.vector != VEC_BP && e.vector != VEC_OF;
 }
 
-static enum emul_result by_gate(struct vcpu *v, struct gregs *r, struct vm_event e)
+static enum emul_result check_gate(struct vcpu *v, u64 gate, u32 error)
 {
-	struct segment idt = hvm->get_seg(v, SEG_IDTR);
-	u64 frame[] = {r->rflags | (is_fault(e) ? RFLAGS_RF : 0), hvm->get_seg(v, SEG_CS).sel, r->rip, e.error}, gate;
-	u32 error = e.vector * 8u | ERROR_IDT | (e.type == EVENT_SOFT ? 0 : ERROR_EXT);
-
-	if (e.vector * 8u + 7 > idt.limit)
-		return fault(v, VEC_GP, error);
-
-	enum emul_result res = table_access(v, idt.base + e.vector * 8u, &gate, sizeof(gate), EMUL_READ);
-
-	if (res != EMUL_OK)
-		return res;
-
-	unsigned type = gate >> 40 & 0x1f, size = type & TYPE_BIT_32 ? 4 : 2;
+	unsigned type = gate >> 40 & 0x1f;
 
 	if (type == TYPE_TASK_GATE)
 		return EMUL_UNKNOWN;
 	if ((type & ~(unsigned)(TYPE_BIT_32 | TYPE_BIT_TRAP)) != TYPE_INTR16)
 		return fault(v, VEC_GP, error);
-	if (!(gate & DESC_P))
-		return fault(v, VEC_NP, error);
-	res = push(v, r, frame, e.has_error ? 4 : 3, size);
-	if (res != EMUL_OK)
-		return res;
-	r->rip = (gate & 0xffff) | (size == 4 ? gate >> 32 & 0xffff0000 : 0);
-	r->rflags &= ~(u64)(RFLAGS_TF | RFLAGS_RF | RFLAGS_NT | (type & TYPE_BIT_TRAP ? 0 : RFLAGS_IF));
-	return load_segment(v, SEG_CS, (u16)(gate >> 16));
+	return gate & DESC_P ? EMUL_OK : fault(v, VEC_NP, error);
 }
 
+/* A vector of real mode is laid out as the lower half of a 16-bit gate that clears IF. */
 enum emul_result soft_deliver(struct vcpu *v, struct gregs *r, struct vm_event e)
 {
+	bool real = v->exit.mode == MODE_REAL, wide;
+	unsigned bytes = real ? 4 : 8;
+	struct segment idt = hvm->get_seg(v, SEG_IDTR);
+	u64 frame[] = {r->rflags | (is_fault(e) ? RFLAGS_RF : 0), hvm->get_seg(v, SEG_CS).sel, r->rip, e.error};
+	u64 gate = 0, keep = real ? RFLAGS_NT : RFLAGS_AC;
+	u32 error = real ? 0 : e.vector * 8u | ERROR_IDT | (e.type == EVENT_SOFT ? 0 : ERROR_EXT);
+
 	if (v->exit.cpl || hvm->get(v, REG_EFER) & EFER_LMA)
 		return EMUL_UNKNOWN;
-	return v->exit.mode == MODE_REAL ? by_vector_table(v, r, e) : by_gate(v, r, e);
-}
+	if (e.vector * bytes + bytes - 1 > idt.limit)
+		return fault(v, VEC_GP, error);
 
-enum emul_result soft_interrupt(struct vcpu *v, struct gregs *r, u8 vector)
-{
-	return soft_deliver(v, r, (struct vm_event){.type = EVENT_SOFT, .vector = vector});
+	enum emul_result res = table_access(v, idt.base + e.vector * bytes, &gate, bytes, EMUL_READ);
+
+	if (res == EMUL_OK && !real)
+		res = check_gate(v, gate, error);
+	wide = gate >> 40 & TYPE_BIT_32;
+	if (res == EMUL_OK)
+		res = push(v, r, frame, e.has_error && !real ? 4 : 3, wide ? 4 : 2);
+	if (res != EMUL_OK)
+		return res;
+	r->rip = (gate & 0xffff) | (wide ? gate >> 32 & 0xffff0000 : 0);
+	keep |= gate >> 40 & TYPE_BIT_TRAP ? RFLAGS_IF : 0;
+	r->rflags &= ~(u64)(RFLAGS_TF | RFLAGS_IF | RFLAGS_RF | RFLAGS_NT | RFLAGS_AC) | keep;
+	return load_segment(v, SEG_CS, (u16)(gate >> 16));
 }

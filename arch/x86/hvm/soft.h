@@ -21,9 +21,10 @@ enum emul_result segment_access(void *vcpu, enum seg s, u64 off, void *buf, unsi
 
 /* Loads a segment register, LDTR or TR, with the checks of the mode; into CS as far transfers at the same level do. */
 enum emul_result load_segment(void *vcpu, enum seg s, u16 sel);
-/* INT n, INT3, INTO; changes *r only if it returns EMUL_OK. rip in *r is where the handler returns to. */
-enum emul_result soft_interrupt(struct vcpu *v, struct gregs *r, u8 vector);
-/* The same for an interrupt or exception. */
+/*
+ * Delivers an interrupt or exception, or by EVENT_SOFT does INT n, INT3 or INTO; *r counts only if it returns EMUL_OK.
+ * rip in *r is where the handler returns to.
+ */
 enum emul_result soft_deliver(struct vcpu *v, struct gregs *r, struct vm_event e);
 
 #endif
