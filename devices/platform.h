@@ -82,10 +82,9 @@ struct uart {
 
 /* MC146818. Times are in its own ticks (RTC_HZ) since 1970. */
 struct rtc {
-	u8 index, ram[128];
-	u8 a, b, c;
-	u64 zero; /* the time at port_now's zero; modulo 2^64 */
-	u64 seen; /* up to when register C's flags are known */
+	u8 index, ram[128]; /* registers A to D as well */
+	u64 zero;           /* the time at port_now's zero; modulo 2^64 */
+	u64 seen;           /* up to when register C's flags are known */
 	struct timer timer;
 };
 

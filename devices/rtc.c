@@ -25,18 +25,18 @@ static u64 ticks(const struct rtc *r) { return r->zero + ns_to_ticks(port_now(),
 /* log2 of the ticks between periodic interrupts, 0 for none. */
 static unsigned period_shift(const struct rtc *r)
 {
-	unsigned rate = r->a & 0xf;
+	unsigned rate = r->ram[REG_A] & 0xf;
 
 	return rate == 0 ? 0 : rate <= 2 ? rate + 6 : rate - 1;
 }
 
-static u8 encode(const struct rtc *r, unsigned v) { return (u8)(r->b & B_BINARY ? v : v / 10 << 4 | v % 10); }
+static u8 encode(const struct rtc *r, unsigned v) { return (u8)(r->ram[REG_B] & B_BINARY ? v : v / 10 << 4 | v % 10); }
 
 static unsigned decode(const struct rtc *r, unsigned reg)
 {
 	u8 v = r->ram[reg];
 
-	return r->b & B_BINARY ? v : (v >> 4) * 10u + (v & 15);
+	return r->ram[REG_B] & B_BINARY ? v : (v >> 4) * 10u + (v & 15);
 }
 
 /* Time registers of t. Days to date: years begin in March, so that leap days come last, in eras of 400 years. */
@@ -90,16 +90,16 @@ static void update(struct platform *p)
 	unsigned shift = period_shift(r);
 
 	if (shift && t >> shift != r->seen >> shift)
-		r->c |= C_PERIODIC;
-	if (!(r->b & B_SET) && t / RTC_HZ != r->seen / RTC_HZ)
-		r->c |= C_UPDATE | (alarm_matches(r, t) ? C_ALARM : 0);
+		r->ram[REG_C] |= C_PERIODIC;
+	if (!(r->ram[REG_B] & B_SET) && t / RTC_HZ != r->seen / RTC_HZ)
+		r->ram[REG_C] |= C_UPDATE | (alarm_matches(r, t) ? C_ALARM : 0);
 	r->seen = t;
-	r->c = (r->c & 0x7f) | (r->c & r->b & 0x70 ? C_IRQ : 0);
-	platform_irq(p, RTC_IRQ, r->c & C_IRQ);
-	if (!(r->c & C_IRQ)) {
-		if (shift && r->b & C_PERIODIC)
+	r->ram[REG_C] = (r->ram[REG_C] & 0x7f) | (r->ram[REG_C] & r->ram[REG_B] & 0x70 ? C_IRQ : 0);
+	platform_irq(p, RTC_IRQ, r->ram[REG_C] & C_IRQ);
+	if (!(r->ram[REG_C] & C_IRQ)) {
+		if (shift && r->ram[REG_B] & C_PERIODIC)
 			next = ((t >> shift) + 1) << shift;
-		if (r->b & (C_ALARM | C_UPDATE) && !(r->b & B_SET))
+		if (r->ram[REG_B] & (C_ALARM | C_UPDATE) && !(r->ram[REG_B] & B_SET))
 			next = MIN(next, (t / RTC_HZ + 1) * RTC_HZ);
 	}
 	timer_set(&r->timer, next == TIMER_NEVER ? TIMER_NEVER : ticks_to_ns(next - r->zero, RTC_HZ));
@@ -119,37 +119,31 @@ static bool is_time(unsigned reg) { return reg == RTC_CENTURY || (reg <= YEAR &&
 static u8 read_register(struct platform *p)
 {
 	struct rtc *r = &p->rtc;
-	bool running = !(r->b & B_SET);
+	bool running = !(r->ram[REG_B] & B_SET);
 	u64 t = ticks(r);
 	u8 val;
 
-	switch (r->index) {
-	case REG_A:
-		return r->a | (running && t % RTC_HZ >= RTC_HZ - UIP_TICKS ? A_UIP : 0);
-	case REG_B:
-		return r->b;
-	case REG_C:
-		update(p);
-		val = r->c;
-		r->c = 0;
-		update(p);
-		return val;
-	case REG_D:
-		return D_VALID;
-	}
 	if (is_time(r->index) && running)
 		show_time(r, t);
-	return r->ram[r->index];
+	if (r->index == REG_A && running && t % RTC_HZ >= RTC_HZ - UIP_TICKS)
+		return r->ram[REG_A] | A_UIP;
+	if (r->index != REG_C)
+		return r->ram[r->index];
+	update(p);
+	val = r->ram[REG_C];
+	r->ram[REG_C] = 0;
+	update(p);
+	return val;
 }
 
 static void write_b(struct rtc *r, u8 val)
 {
-	if (r->b & ~val & B_SET)
+	if (r->ram[REG_B] & ~val & B_SET)
 		take_time(r);
-	else if (~r->b & val & B_SET)
+	else if (~r->ram[REG_B] & val & B_SET)
 		show_time(r, ticks(r));
-	r->b = val & B_SET ? val & ~C_UPDATE : val;
-	r->b |= B_24H;
+	r->ram[REG_B] = val & B_SET ? val & ~C_UPDATE : val;
+	r->ram[REG_B] |= B_24H;
 }
 
 static void write_register(struct platform *p, u8 val)
@@ -157,16 +151,14 @@ static void write_register(struct platform *p, u8 val)
 	struct rtc *r = &p->rtc;
 
 	update(p);
-	if (r->index == REG_A) {
-		r->a = val & ~A_UIP;
-	} else if (r->index == REG_B) {
-		write_b(r, val);
-	} else if (is_time(r->index) && !(r->b & B_SET)) {
+	if (is_time(r->index) && !(r->ram[REG_B] & B_SET)) {
 		show_time(r, ticks(r));
 		r->ram[r->index] = val;
 		take_time(r);
+	} else if (r->index == REG_B) {
+		write_b(r, val);
 	} else if (r->index != REG_C && r->index != REG_D) {
-		r->ram[r->index] = val;
+		r->ram[r->index] = r->index == REG_A ? val & ~A_UIP : val;
 	}
 	update(p);
 }
@@ -188,8 +180,9 @@ void rtc_init(struct platform *p, struct timerq *q, u64 epoch)
 {
 	struct rtc *r = &p->rtc;
 
-	r->a = 0x26; /* 32768 Hz, periodic rate 1024 Hz */
-	r->b = B_24H;
+	r->ram[REG_D] = D_VALID;
+	r->ram[REG_A] = 0x26; /* 32768 Hz, periodic rate 1024 Hz */
+	r->ram[REG_B] = B_24H;
 	r->seen = epoch * RTC_HZ;
 	r->zero = r->seen - ns_to_ticks(port_now(), RTC_HZ);
 	timer_init(&r->timer, q, fired, p);
