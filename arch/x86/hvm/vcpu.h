@@ -107,7 +107,7 @@ struct vm_exit {
 
 /* An event to inject at the next entry, as the hardware of both vendors has it. type: EVENT_* */
 struct vm_event {
-	u64 vector : 8, type : 3, has_error : 1, : 19, valid : 1, error : 32;
+	u64 vector : 8, type : 3, has_error : 1, reserved : 19, valid : 1, error : 32;
 };
 enum { EVENT_INTR = 0, EVENT_NMI = 2, EVENT_EXCEPTION = 3, EVENT_SOFT = 4 };
 
