@@ -125,7 +125,7 @@ $(HOST)/tsan/%.o: %.c
 $(HOST)/threads/%: tests/threads/%.c $(TSAN_OBJECTS)
 	$(call say,LD)
 	@mkdir -p $(@D)
-	$(Q)$(HOST_CC) $(TSAN_CFLAGS) -MF $@.d -o $@ $^
+	$(Q)$(HOST_CC) $(TSAN_CFLAGS) -MF $@.d -o $@ $(filter-out %.h,$^)
 
 # As a release is: for counting instructions (tests/bench) and for long runs of property tests.
 FAST := $(BUILD)/fast
@@ -141,7 +141,7 @@ $(FAST)/obj/%.o: %.c
 $(FAST)/%: tests/%.c $(FAST_OBJECTS)
 	$(call say,LD)
 	@mkdir -p $(@D)
-	$(Q)$(HOST_CC) $(FAST_CFLAGS) -MF $@.d -o $@ $^ $(link_flags)
+	$(Q)$(HOST_CC) $(FAST_CFLAGS) -MF $@.d -o $@ $(filter-out %.h,$^) $(link_flags)
 
 # The same harness under libFuzzer, for long runs: make fuzz-config && build/fuzz/config
 # -Dlog: libFuzzer itself calls libm's.
