@@ -3,8 +3,7 @@
  * What the boot loader told us, copied out of its memory and checked: one structure whatever the loader and the
  * firmware. Parsing is pure; nothing in the loader's block is trusted (sizes lie, strings lack their end, ranges wrap).
  */
-#ifndef BOOT_BOOTINFO_H
-#define BOOT_BOOTINFO_H
+#pragma once
 
 #include "drivers/acpi.h"
 #include "drivers/screen.h"
@@ -76,5 +75,3 @@ void bootinfo_claim(struct bootinfo *b);
 bool bootinfo_option(const struct bootinfo *b, const char *key, char *val, size_t size);
 /* The module of that name, or whose path ends in /name; or NULL. */
 const struct boot_module *bootinfo_module(const struct bootinfo *b, const char *name, size_t len);
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* UEFI: used only between entry and ExitBootServices (UEFI 2.10, chapters 4 and 7). Runs on the firmware's identity
  * map. */
-#ifndef BOOT_EFI_H
-#define BOOT_EFI_H
+#pragma once
 
 #include "boot/bootinfo.h"
 
@@ -21,5 +20,3 @@ int efi_take_over(struct bootinfo *b);
  * addresses. Not after efi_take_over.
  */
 u64 efi_call(const void *fn, u64 a, u64 b, u64 c, u64 d, u64 e);
-
-#endif

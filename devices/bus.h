@@ -4,8 +4,7 @@
  * never change afterwards, so that look-ups need no lock. A device's own state is under its guest's device lock
  * (LOCK_DEVICES), which the caller of bus_access holds; local APICs are the exception (see devices/lapic.h).
  */
-#ifndef DEVICES_BUS_H
-#define DEVICES_BUS_H
+#pragma once
 
 #include "lib/types.h"
 
@@ -58,5 +57,3 @@ bool bus_access(struct bus *b, struct bus_op *op);
 /* The same for a region that is already known (the MMIO fast path); falls back to bus_access if op does not lie within.
  */
 bool bus_access_at(struct bus *b, unsigned index, struct bus_op *op);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the devices of a platform offer it and each other: all with platform.lock held, but what sets them up. */
-#ifndef DEVICES_CHIPS_H
-#define DEVICES_CHIPS_H
+#pragma once
 
 #include "devices/platform.h"
 
@@ -18,5 +17,3 @@ void rtc_init(struct platform *p, struct timerq *q, u64 epoch);
 
 /* Accesses; the platform is what the bus knows as their device. */
 bus_fn pic_io, elcr_io, ioapic_mmio, pit_io, port61_io, rtc_io, uart_io, pm_io, pm_timer_io, pci_io, kbc_io;
-
-#endif

@@ -3,8 +3,7 @@
  * Guest clocks. A device keeps its times in ticks of its own clock since port_now's zero, never as a sum of rounded
  * intervals, so that nothing drifts: tick t happens at the first nanosecond at which ns_to_ticks says t.
  */
-#ifndef DEVICES_CLOCK_H
-#define DEVICES_CLOCK_H
+#pragma once
 
 #include "lib/bits.h"
 
@@ -15,5 +14,3 @@ enum { PIT_HZ = 1193182, PM_HZ = 3579545, RTC_HZ = 32768 };
 
 static inline u64 ns_to_ticks(u64 ns, u32 hz) { return mul_div(ns, hz, NS_PER_SECOND, false); }
 static inline u64 ticks_to_ns(u64 ticks, u32 hz) { return mul_div(ticks, NS_PER_SECOND, hz, true); }
-
-#endif

@@ -11,8 +11,7 @@
  * No function here takes platform.lock but the write of EOI (through platform_eoi); so none may be called with it held
  * but lapic_post, lapic_send and lapic_accepts_pic.
  */
-#ifndef DEVICES_LAPIC_H
-#define DEVICES_LAPIC_H
+#pragma once
 
 #include "devices/bus.h"
 #include "sched/timer.h"
@@ -119,5 +118,3 @@ u32 lapic_take_events(struct lapic *l, u8 *sipi);
 bool lapic_post(struct lapic *l, u8 vector, bool level);
 /* Routes a message to all APICs it names; src is the sender or NULL. Returns whether one took it. Any pCPU. */
 bool lapic_send(struct platform *p, const struct lapic *src, const struct apic_msg *m);
-
-#endif

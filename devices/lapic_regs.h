@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Inside a local APIC: its registers, and its timer between lapic.c and lapic_timer.c. */
-#ifndef DEVICES_LAPIC_REGS_H
-#define DEVICES_LAPIC_REGS_H
+#pragma once
 
 #include "devices/lapic.h"
 #include "lib/bits.h"
@@ -28,5 +27,3 @@ void lapic_timer_set_deadline(struct lapic *l, u64 tsc);
 u64 lapic_timer_deadline(const struct lapic *l, u64 now);
 u32 lapic_timer_count(const struct lapic *l, u64 now);
 void lapic_timer_fired(void *lapic);
-
-#endif

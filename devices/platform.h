@@ -7,8 +7,7 @@
  *
  * Everything here except the local APICs is under platform.lock (LOCK_DEVICES).
  */
-#ifndef DEVICES_PLATFORM_H
-#define DEVICES_PLATFORM_H
+#pragma once
 
 #include "devices/bus.h"
 #include "devices/lapic.h"
@@ -136,5 +135,3 @@ void platform_eoi(struct platform *p, u8 vector);
 
 /* A character typed at the guest's serial port. Returns false if its buffer is full. Takes platform.lock. */
 bool platform_input(struct platform *p, u8 c);
-
-#endif

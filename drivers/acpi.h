@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The machine's ACPI tables, as far as Cleave uses them; every length and checksum is checked (ACPI 6.5, chapter 5). */
-#ifndef DRIVERS_ACPI_H
-#define DRIVERS_ACPI_H
+#pragma once
 
 #include "lib/types.h"
 
@@ -46,5 +45,3 @@ void acpi_read(const struct acpi_source *from, acpi_map_fn map, struct acpi *out
 /* Switches the machine off or resets it: ACPI, then what remains (CF9, 8042, triple fault). */
 void acpi_power_off(const struct acpi *a); /* returns only if the machine cannot be switched off */
 void acpi_reset(const struct acpi *a) __attribute__((noreturn));
-
-#endif

@@ -5,8 +5,7 @@
  *
  * port_log is console_log. Writers are serialised by LOCK_CONSOLE; panic breaks the lock.
  */
-#ifndef DRIVERS_CONSOLE_H
-#define DRIVERS_CONSOLE_H
+#pragma once
 
 #include "lib/types.h"
 
@@ -29,5 +28,3 @@ void console_write(const char *tag, const char *text, size_t len);
 void console_break_lock(void);
 /* Returns once everything written has left the serial ports (LSR.TEMT). Before power-off. */
 void console_drain(void);
-
-#endif

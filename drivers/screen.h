@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The screen as a console sink: EGA/VGA text memory, or a linear framebuffer with a font; scrolls, wraps, knows \n \r
  * \t \b. */
-#ifndef DRIVERS_SCREEN_H
-#define DRIVERS_SCREEN_H
+#pragma once
 
 #include "drivers/console.h"
 
@@ -18,5 +17,3 @@ struct framebuffer {
  * text). Returns false for a format it cannot draw. Once only.
  */
 bool screen_open(const struct framebuffer *fb, volatile void *va);
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* 16550 serial ports of the machine: output as console sinks, input by interrupt into a ring that the run loop reads.
  */
-#ifndef DRIVERS_SERIAL_H
-#define DRIVERS_SERIAL_H
+#pragma once
 
 #include "drivers/console.h"
 
@@ -17,5 +16,3 @@ int serial_input_irq(void);
 void serial_interrupt(void);
 /* The next received byte, or -1. One reader (any pCPU, one at a time). */
 int serial_getc(void);
-
-#endif

@@ -5,8 +5,7 @@
  * Strings are slices of the text, which must outlive the config. A mistake in [host] or outside any section is an error
  * of the file; one in a [guest] section spoils that guest only (guest.bad), and the others still start.
  */
-#ifndef GUEST_CONFIG_H
-#define GUEST_CONFIG_H
+#pragma once
 
 #include "lib/types.h"
 
@@ -75,5 +74,3 @@ struct config {
 int config_parse(const char *text, size_t len, struct config *out);
 /* "FILE:line:column: text" for error i < CONFIG_MAX_ERRORS; as much as fits. */
 size_t config_error_text(const struct config *c, unsigned i, const char *file, char *buf, size_t size);
-
-#endif

@@ -7,8 +7,7 @@
  * The list is made before any guest runs. Building and tearing down happens on the boot pCPU only, in guests_poll and,
  * for what takes long, in steps of guests_work; a guest's state is an atomic that its last vCPU sets to ENDED.
  */
-#ifndef GUEST_GUEST_H
-#define GUEST_GUEST_H
+#pragma once
 
 #include "arch/x86/hvm/vcpu.h"
 #include "guest/config.h"
@@ -35,5 +34,3 @@ u64 guests_work(bool idle);
 bool guests_idle(void);
 /* A byte typed on the console goes to the first running guest. */
 void guests_input(u8 c);
-
-#endif

@@ -3,8 +3,7 @@
  * Putting a kernel and what belongs to it into a guest's fresh memory: Linux bzImage (64-bit boot protocol), multiboot
  * 1 and 2 ELF, PVH ELF. Files are untrusted: every offset and size in them is checked.
  */
-#ifndef GUEST_LOAD_H
-#define GUEST_LOAD_H
+#pragma once
 
 #include "lib/types.h"
 #include "p2m/p2m.h"
@@ -82,5 +81,3 @@ int load_kernel(const struct load_input *in, struct start_state *out, struct loa
  * Writes RSDP, XSDT, FADT, FACS, MADT, DSDT (dsdt: AML from iasl) into the ROM area. Sets *rsdp. 0 or -ENOSPC, -EFAULT.
  */
 int tables_write(struct p2m *p2m, unsigned vcpus, const struct blob *dsdt, gpa_t *rsdp);
-
-#endif

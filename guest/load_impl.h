@@ -5,8 +5,7 @@
  * Errors stick. The first one is kept in rc and told; everything after it does nothing, so that a loader reads as the
  * list of its steps and looks at rc only where it would go on with values it does not have.
  */
-#ifndef GUEST_LOAD_IMPL_H
-#define GUEST_LOAD_IMPL_H
+#pragma once
 
 #include "guest/config.h"
 #include "guest/load.h"
@@ -73,5 +72,3 @@ bool load_linux(struct loader *l);
 bool load_multiboot1(struct loader *l);
 bool load_multiboot2(struct loader *l);
 bool load_pvh(struct loader *l);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Bit arithmetic, and the atomic accesses that shared data is read and written with. */
-#ifndef LIB_BITS_H
-#define LIB_BITS_H
+#pragma once
 
 #include "lib/types.h"
 
@@ -40,5 +39,3 @@ static inline u64 mul_div(u64 a, u64 b, u64 c, bool up)
 /* Stores v if *p is *expected; otherwise *expected becomes what was there. */
 #define atomic_cas(p, expected, v) \
 	__atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
-
-#endif

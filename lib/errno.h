@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Errors are returned as negative values of these; 0 is success. */
-#ifndef LIB_ERRNO_H
-#define LIB_ERRNO_H
+#pragma once
 
 enum { EPERM = 1, ENOENT = 2, EIO = 5, EAGAIN = 11, ENOMEM = 12, EFAULT = 14 };
 enum { EEXIST = 17, ENODEV = 19, EINVAL = 22, ENOSPC = 28, ENOSYS = 38 };
-
-#endif

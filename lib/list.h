@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Doubly linked circular lists with the links inside the elements. An empty list points at itself. */
-#ifndef LIB_LIST_H
-#define LIB_LIST_H
+#pragma once
 
 #include "lib/types.h"
 
@@ -33,5 +32,3 @@ static inline void list_remove(struct list *n)
 #define list_for_each(pos, head, member)                                               \
 	for (pos = list_first(head, __typeof__(*pos), member); &pos->member != (head); \
 	     pos = list_first(&pos->member, __typeof__(*pos), member))
-
-#endif

@@ -4,8 +4,7 @@
  * holds a lock may take only locks of a higher rank. Debug builds check that at each lock_take, and who frees what at
  * each drop.
  */
-#ifndef LIB_LOCK_H
-#define LIB_LOCK_H
+#pragma once
 
 #include "lib/types.h"
 
@@ -37,5 +36,3 @@ void lock_drop(struct lock *l);
 u64 lock_take_irq(struct lock *l);
 void lock_drop_irq(struct lock *l, u64 irq);
 bool lock_held(const struct lock *l); /* by this pCPU */
-
-#endif

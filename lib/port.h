@@ -4,8 +4,7 @@
  * The hypervisor implements it in arch/x86/cpu/port.c and, what is called most, inline in port_inline.h beside that;
  * the host tests in tests/host/port.c.
  */
-#ifndef LIB_PORT_H
-#define LIB_PORT_H
+#pragma once
 
 #include "lib/types.h"
 
@@ -44,5 +43,3 @@ void port_log(const char *text, size_t len);
 
 /* Prints message, registers and a back trace with symbols, stops all pCPUs. */
 void panic(const char *fmt, ...) NORETURN PRINTF(1, 2);
-
-#endif

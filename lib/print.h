@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Formatted text: the console log and bounded formatting into a buffer. */
-#ifndef LIB_PRINT_H
-#define LIB_PRINT_H
+#pragma once
 
 #include <stdarg.h>
 
@@ -17,5 +16,3 @@ size_t format(char *buf, size_t size, const char *fmt, ...) PRINTF(3, 4);
 /* Writes a formatted message (256 bytes at most, one atomic write) to the console and the memory ring. Any context. */
 void log(const char *fmt, ...) PRINTF(1, 2);
 void vlog(const char *fmt, va_list ap);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The string functions of C that a freestanding image must bring itself; host builds use libc's. */
-#ifndef LIB_STRING_H
-#define LIB_STRING_H
+#pragma once
 
 #include "lib/types.h"
 
@@ -12,5 +11,3 @@ int memcmp(const void *a, const void *b, size_t n);
 void *memchr(const void *s, int c, size_t n);
 size_t strlen(const char *s);
 size_t strnlen(const char *s, size_t max);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Fixed-width integers, the frame-number types, and the few macros everything uses. */
-#ifndef LIB_TYPES_H
-#define LIB_TYPES_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -73,5 +72,3 @@ static inline u64 max_u64(u64 a, u64 b) { return a > b ? a : b; }
 #define KB 1024ul
 #define MB (1024 * KB)
 #define GB (1024 * MB)
-
-#endif

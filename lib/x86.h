@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Names of the architecture that the guest's side and the machine's side share (Intel SDM vol. 3, 2.3 to 2.5, 6.3.1).
  */
-#ifndef LIB_X86_H
-#define LIB_X86_H
+#pragma once
 
 #include "lib/bits.h"
 
@@ -29,5 +28,3 @@ enum { MSR_TSC = 0x10, MSR_MCG_CAP = 0x179, MSR_PAT = 0x277, MSR_MC0_STATUS = 0x
 enum { MSR_EFER = 0xc0000080u, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK };
 enum { MSR_FS_BASE = 0xc0000100u, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_TSC_AUX };
 enum { MSR_VM_CR = 0xc0010114u, MSR_VM_HSAVE_PA = 0xc0010117u };
-
-#endif

@@ -3,8 +3,7 @@
  * Machine memory: a buddy allocator of orders 0 to 18 over one table with 16 bytes a frame. The table is also the M2P:
  * it says of every frame who owns it and at which gfn.
  */
-#ifndef MM_FRAMES_H
-#define MM_FRAMES_H
+#pragma once
 
 #include "lib/types.h"
 
@@ -97,5 +96,3 @@ struct frames_stats {
 	u64 dirty;       /* 2 MB ranges in which not all that is free is known to be zero */
 };
 void frames_stats(struct frames_stats *out);
-
-#endif

@@ -3,8 +3,7 @@
  * The walker of guest-owned page tables: 2-level with PSE, PAE, 4-level and 5-level. Nothing in those tables is
  * trusted.
  */
-#ifndef MM_GWALK_H
-#define MM_GWALK_H
+#pragma once
 
 #include "lib/types.h"
 
@@ -45,5 +44,3 @@ struct gwalk_ops {
  */
 int gwalk(const struct gwalk_mode *m, gva_t va, u32 access, const struct gwalk_ops *ops, void *ctx,
 	  struct gwalk_result *result);
-
-#endif

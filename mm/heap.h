@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Objects of the hypervisor itself, zeroed. */
-#ifndef MM_HEAP_H
-#define MM_HEAP_H
+#pragma once
 
 #include "lib/types.h"
 
@@ -9,5 +8,3 @@
 void *heap_alloc(size_t size) __attribute__((malloc));
 /* size must be the one it was allocated with; p may be NULL. */
 void heap_free(void *p, size_t size);
-
-#endif

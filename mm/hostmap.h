@@ -8,8 +8,7 @@
  *     STACKS       one per pCPU and IST, each with an unmapped guard page below
  *     IMAGE        text RX, rodata R, data and bss RW
  */
-#ifndef MM_HOSTMAP_H
-#define MM_HOSTMAP_H
+#pragma once
 
 #include "lib/types.h"
 
@@ -36,5 +35,3 @@ void *hostmap_stack(u64 size);
 hpa_t hostmap_root(void);
 /* Whether va lies in a guard page (for the trap handler's report). */
 bool hostmap_is_guard(u64 va);
-
-#endif

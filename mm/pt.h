@@ -14,8 +14,7 @@
  *   4. Operations first rehearse: they count the tables they need and reserve them. After that they cannot fail, so out
  *      of memory leaves every page as it was.
  */
-#ifndef MM_PT_H
-#define MM_PT_H
+#pragma once
 
 #include "lib/bits.h"
 #include "lib/port.h"
@@ -189,5 +188,3 @@ FORCE_INLINE struct pt_entry pt_lookup(const struct pt *pt, u64 va)
 	(void)pt_find(pt, va, &level, &raw);
 	return level == 1 ? pt_decode(pt->fmt, raw, 1, va) : pt_decode(pt->fmt, raw, level, va); /* 1 folds away */
 }
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the files of p2m/ share. */
-#ifndef P2M_INTERNAL_H
-#define P2M_INTERNAL_H
+#pragma once
 
 #include "lib/port.h"
 #include "mm/frames.h"
@@ -90,5 +89,3 @@ int p2m_touch(struct p2m *p, gfn_t gfn);
 int p2m_make_writable(struct p2m *p, gfn_t gfn);
 /* Calls off a collapse that overlaps [gfn, gfn + n): its pages are writable again. Needs the lock. */
 void p2m_call_off(struct p2m *p, gfn_t gfn, u64 n);
-
-#endif

@@ -10,8 +10,7 @@
  *
  * One writer at a time (p2m->lock); any number of lock-free walkers.
  */
-#ifndef P2M_P2M_H
-#define P2M_P2M_H
+#pragma once
 
 #include "lib/lock.h"
 #include "lib/port.h"
@@ -219,5 +218,3 @@ void p2m_report(struct p2m *p, const char *name);
 gfn_t p2m_report_map(const struct p2m *p, const char *name, gfn_t from);
 /* Checks everything against everything; logs each error in words, returns their number. Takes the lock. */
 u64 p2m_audit(struct p2m *p);
-
-#endif

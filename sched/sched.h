@@ -8,8 +8,7 @@
  * next, for a slice of real time. The run loop may put and pick as often as it likes: within its slice an entity is
  * picked again, unless a wake-up has preempted it.
  */
-#ifndef SCHED_SCHED_H
-#define SCHED_SCHED_H
+#pragma once
 
 #include "lib/list.h"
 #include "lib/lock.h"
@@ -64,5 +63,3 @@ void sched_remove(struct sched_ent *e);
 /* Whether the running entity should be put before its time. Cheap enough to ask before each entry into a guest. */
 bool sched_resched(const struct runq *rq);
 bool runq_empty(const struct runq *rq);
-
-#endif

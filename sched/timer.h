@@ -6,8 +6,7 @@
  * A callback may still run once after timer_set from another pCPU has moved its deadline. One that shares state with
  * others therefore takes the lock of that state and asks it what is due, rather than trusting that it was called.
  */
-#ifndef SCHED_TIMER_H
-#define SCHED_TIMER_H
+#pragma once
 
 #include "lib/list.h"
 #include "lib/lock.h"
@@ -42,5 +41,3 @@ void timer_set(struct timer *t, u64 when);
 void timer_cancel(struct timer *t);
 /* Runs what is due at now, earliest first; returns the next deadline. Only on the owning pCPU. */
 u64 timers_run(struct timerq *q, u64 now);
-
-#endif

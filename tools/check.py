@@ -78,9 +78,8 @@ def check_format():
 
 def check_headers():
     def alone(header):
-        r = run(["gcc", *KERNEL_FLAGS, *WARN, "-fsyntax-only", "-x", "c", header])
-        out = [line for line in r.stdout.splitlines() if "pragma once" not in line]
-        return [f"{header} does not compile alone: {out[0]}"] if r.returncode and out else []
+        r = run(["gcc", *KERNEL_FLAGS, *WARN, "-fsyntax-only", "-include", header, "-x", "c", "/dev/null"])
+        return [f"{header} does not compile alone: {r.stdout.splitlines()[0]}"] if r.returncode else []
     return parallel(alone, image_files(".h"))
 
 

@@ -3,8 +3,7 @@
  * The port of the builds that are made for speed, with as many instructions as the hypervisor's own
  * (arch/x86/cpu/port_inline.h) has: what is inline there is inline here.
  */
-#ifndef TESTS_BENCH_PORT_INLINE_H
-#define TESTS_BENCH_PORT_INLINE_H
+#pragma once
 
 #include "lib/port.h"
 
@@ -30,5 +29,3 @@ PORT_INLINE void port_irq_restore(u64 state)
 	if (state & 0x200)
 		__asm__ volatile("nop" ::: "memory");
 }
-
-#endif

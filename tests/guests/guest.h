@@ -10,8 +10,7 @@
  * one. Its command line says what to do: `test=NAME[,NAME...]` (default: every check), `memory=SIZE` and `vcpus=N` what
  * to find, `bare` that this is no guest of Cleave, so what only Cleave promises is not checked.
  */
-#ifndef TESTS_GUESTS_GUEST_H
-#define TESTS_GUESTS_GUEST_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -169,5 +168,3 @@ struct test {
 };
 extern const struct test memory_tests[], cpu_tests[], timer_tests[], io_tests[], smp_tests[], balloon_tests[],
 	bad_tests[], bench_tests[], linux_tests[], realmode_tests[];
-
-#endif

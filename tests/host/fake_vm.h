@@ -6,8 +6,7 @@
  * ports FAKE_PORT.. that do the same. The vCPUs are in 64-bit mode with identity tables of 2 MB pages over the first
  * 4 GB; fake_map changes single pages.
  */
-#ifndef TESTS_HOST_FAKE_VM_H
-#define TESTS_HOST_FAKE_VM_H
+#pragma once
 
 #include <stdlib.h>
 #include <string.h>
@@ -315,5 +314,3 @@ static inline enum outcome fake_npf(struct fake_vm *f, gpa_t gpa, u8 access)
 {
 	return fake_exit(f, (struct vm_exit){.kind = EXIT_NPF, .gpa = gpa, .access = access});
 }
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The whole frame table against itself and the free lists, seen through the public interface only. */
-#ifndef TESTS_HOST_FRAMES_AUDIT_H
-#define TESTS_HOST_FRAMES_AUDIT_H
+#pragma once
 
 #include "lib/bits.h"
 #include "lib/print.h"
@@ -125,5 +124,3 @@ static inline int frames_largest(void)
 		order--;
 	return order;
 }
-
-#endif

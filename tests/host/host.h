@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The port in user space, and the knobs that tests turn. */
-#ifndef TESTS_HOST_HOST_H
-#define TESTS_HOST_HOST_H
+#pragma once
 
 #include "lib/types.h"
 
@@ -38,5 +37,3 @@ extern bool host_log_echo; /* also to stderr */
 #include <setjmp.h>
 extern jmp_buf host_panic_jmp;
 extern bool host_expect_panic;
-
-#endif

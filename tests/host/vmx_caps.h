@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The capability MSRs of a CPU that has all of VMX that Cleave looks for, and no more that must be. */
-#ifndef TESTS_HOST_VMX_CAPS_H
-#define TESTS_HOST_VMX_CAPS_H
+#pragma once
 
 #include "arch/x86/cpu/cpu.h"
 #include "arch/x86/hvm/vmx.h"
@@ -37,5 +36,3 @@ static const u64 good_caps[VMX_CAPS] = {
 	[CAP_TRUE_EXIT] = ALL_ALLOWED | 0x36dfb,
 	[CAP_TRUE_ENTRY] = ALL_ALLOWED | 0x11fb,
 };
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A guest's platform for tests: two vCPUs on one pCPU, a clock that the test moves, and what the devices asked for. */
-#ifndef TESTS_UNIT_PC_H
-#define TESTS_UNIT_PC_H
+#pragma once
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -290,5 +289,3 @@ static inline void pic_start(struct pc *pc)
 	out8(pc, 0x21, 0xff);
 	out8(pc, 0xa1, 0xff);
 }
-
-#endif

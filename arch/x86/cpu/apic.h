@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The machine's local APICs (xAPIC by MMIO or x2APIC by MSR, chosen once), IOAPICs and 8259s. */
-#ifndef ARCH_X86_CPU_APIC_H
-#define ARCH_X86_CPU_APIC_H
+#pragma once
 
 #include "drivers/acpi.h"
 #include "lib/bits.h"
@@ -28,5 +27,3 @@ enum { XAPIC_TIMER_INITIAL = 0x380, XAPIC_TIMER_CURRENT = 0x390, XAPIC_TIMER_DIV
 #define XAPIC_LVT_MASKED BIT(16)
 u32 apic_read(unsigned reg);
 void apic_write(unsigned reg, u32 val);
-
-#endif

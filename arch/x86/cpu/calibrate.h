@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The arithmetic of clocks, apart from the clocks: pure. */
-#ifndef ARCH_X86_CPU_CALIBRATE_H
-#define ARCH_X86_CPU_CALIBRATE_H
+#pragma once
 
 #include "lib/bits.h"
 #include "lib/types.h"
@@ -29,5 +28,3 @@ static inline bool claim_holds(u64 measured, u64 claimed)
 /* The CMOS clock's registers, status B being the last; false if they hold no date of 2000 to 2099. */
 enum { CMOS_STATUS_A = 10, CMOS_STATUS_B, CMOS_REGS };
 bool cmos_decode(const u8 reg[CMOS_REGS], u64 *seconds);
-
-#endif

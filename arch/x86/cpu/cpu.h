@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Instructions that C has no words for. */
-#ifndef ARCH_X86_CPU_CPU_H
-#define ARCH_X86_CPU_CPU_H
+#pragma once
 
 #include "lib/types.h"
 #include "lib/x86.h"
@@ -97,5 +96,3 @@ static inline void cpu_pause(void) { asm_volatile("pause" ::: "memory"); }
 /* Orders earlier stores before a following x2APIC or TSC deadline MSR write, which is not serialising (SDM 3A 11.12.3).
  */
 static inline void cpu_fence(void) { asm_volatile("mfence; lfence" ::: "memory"); }
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What this CPU offers: probed once, reported at boot, asked everywhere else. */
-#ifndef ARCH_X86_CPU_FEATURES_H
-#define ARCH_X86_CPU_FEATURES_H
+#pragma once
 
 #include "lib/types.h"
 
@@ -29,5 +28,3 @@ void features_probe(void);
 /* Logs the CPU's name and which features it has. */
 void features_report(void);
 static inline bool cpu_has(unsigned f) { return cpu_features.has[f / 32] >> f % 32 & 1; }
-
-#endif

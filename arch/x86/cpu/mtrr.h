@@ -3,8 +3,7 @@
  * The memory types that the firmware has given to physical addresses (Intel SDM vol. 3, 12.11). EPT does not look at
  * them: it takes the type of its entry. So only memory that is write-back by them may ever be a guest's RAM.
  */
-#ifndef ARCH_X86_CPU_MTRR_H
-#define ARCH_X86_CPU_MTRR_H
+#pragma once
 
 #include "lib/bits.h"
 #include "lib/types.h"
@@ -75,5 +74,3 @@ static inline hpa_t mtrr_end(const struct mtrrs *m, hpa_t pa, hpa_t limit)
 
 /* This CPU's. */
 void mtrr_read(struct mtrrs *m);
-
-#endif

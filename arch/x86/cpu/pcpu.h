@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* One area for each pCPU, reached through GS. */
-#ifndef ARCH_X86_CPU_PCPU_H
-#define ARCH_X86_CPU_PCPU_H
+#pragma once
 
 #include "lib/lock.h"
 #include "lib/types.h"
@@ -65,5 +64,3 @@ void cpu_init_this(struct pcpu *p);
 /* Halts until an interrupt or the absolute deadline (ns), unless there is work. Called and returns with interrupts on.
  */
 void cpu_idle(u64 deadline);
-
-#endif

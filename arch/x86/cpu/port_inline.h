@@ -3,8 +3,7 @@
  * What lib/port.h declares and is called most, inline. The Makefile puts this in front of every file of the image; the
  * host tests have functions instead.
  */
-#ifndef ARCH_X86_CPU_PORT_INLINE_H
-#define ARCH_X86_CPU_PORT_INLINE_H
+#pragma once
 
 #include "lib/port.h"
 #include "mm/hostmap.h"
@@ -36,5 +35,3 @@ PORT_INLINE void port_irq_restore(u64 state)
 	if (state & 0x200) /* RFLAGS.IF */
 		__asm__ volatile("sti" ::: "memory");
 }
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Bringing up the other pCPUs, kicks and shootdowns. port_kick, port_flush_root, port_flush_host are implemented here.
  */
-#ifndef ARCH_X86_CPU_SMP_H
-#define ARCH_X86_CPU_SMP_H
+#pragma once
 
 #include "drivers/acpi.h"
 
@@ -17,5 +16,3 @@ unsigned smp_start(const struct acpi *a, int (*prepare)(void), NORETURN void (*e
 void smp_stop_others(void);
 /* Never returns if another pCPU called smp_stop_others: for the NMI handler. */
 void smp_stop_if_asked(void);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Time: ns from the TSC, and one one-shot hardware timer a pCPU. port_now is implemented here. */
-#ifndef ARCH_X86_CPU_TIME_H
-#define ARCH_X86_CPU_TIME_H
+#pragma once
 
 #include "drivers/acpi.h"
 
@@ -22,5 +21,3 @@ u64 time_ns_to_tsc(u64 ns);
 void time_arm(u64 deadline);
 /* Seconds since 1970 from the CMOS clock; a constant date plus uptime where that holds nonsense. */
 u64 time_wall(void);
-
-#endif

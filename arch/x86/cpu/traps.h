@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The hypervisor's own exceptions and interrupts, its GDT, TSS and IDT. */
-#ifndef ARCH_X86_CPU_TRAPS_H
-#define ARCH_X86_CPU_TRAPS_H
+#pragma once
 
 #include "lib/types.h"
 
@@ -35,5 +34,3 @@ const char *symbol_find(u64 addr, u64 *offset);
 extern void (*panic_vcpu_hook)(struct vcpu *);
 /* The report on an exception of our own. */
 NORETURN void fault_report(const struct trap_frame *f);
-
-#endif

@@ -8,8 +8,7 @@
  * may inject the fault, or run it again. A REP string instruction completes a bounded batch, leaves rip on itself and
  * returns EMUL_AGAIN while iterations are left.
  */
-#ifndef ARCH_X86_EMUL_EMUL_H
-#define ARCH_X86_EMUL_EMUL_H
+#pragma once
 
 #include "lib/types.h"
 
@@ -115,5 +114,3 @@ struct emul_ops {
  * caller deals with single steps (TF), and with the interrupt shadow: STI (opcode FB) that has set IF; load_seg of SS.
  */
 enum emul_result insn_exec(const struct insn *in, struct gregs *r, const struct emul_ops *ops, void *ctx);
-
-#endif

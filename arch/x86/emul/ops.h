@@ -10,8 +10,7 @@
  *     string.c   string instructions and ports
  *     alu.c      results and flags, nothing else
  */
-#ifndef ARCH_X86_EMUL_OPS_H
-#define ARCH_X86_EMUL_OPS_H
+#pragma once
 
 #include "arch/x86/emul/emul.h"
 #include "lib/x86.h"
@@ -165,5 +164,3 @@ u64 alu_mul(bool sign, u64 a, u64 b, unsigned size, u64 *hi, u64 *fl);
 /* hi:lo / d; false where the result is not defined (#DE). */
 bool alu_div(bool sign, u64 hi, u64 lo, u64 d, unsigned size, u64 *quot, u64 *rem); /* size 4 at most */
 bool alu_cond(unsigned cc, u64 fl);
-
-#endif

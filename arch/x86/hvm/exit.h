@@ -3,8 +3,7 @@
  * The exit dispatcher: one switch that acts on the neutral exit record, whoever filled it. Pure; it reaches the
  * hardware's guest state through hvm_ops, so that host tests drive it with a fake backend.
  */
-#ifndef ARCH_X86_HVM_EXIT_H
-#define ARCH_X86_HVM_EXIT_H
+#pragma once
 
 #include "arch/x86/cpu/cpu.h"
 #include "arch/x86/hvm/vcpu.h"
@@ -90,5 +89,3 @@ int guest_translate(struct vcpu *v, gva_t la, u32 access, gpa_t *gpa);
  * no more: as guest_translate, or -ENOENT if no RAM is there.
  */
 int guest_fetch(struct vcpu *v, u8 *bytes, unsigned *n);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Between emulate.c, which knows instructions and memory, and soft.c, which knows descriptors and interrupts. */
-#ifndef ARCH_X86_HVM_SOFT_H
-#define ARCH_X86_HVM_SOFT_H
+#pragma once
 
 #include "arch/x86/hvm/vcpu.h"
 
@@ -26,5 +25,3 @@ enum emul_result load_segment(void *vcpu, enum seg s, u16 sel);
  * rip in *r is where the handler returns to.
  */
 enum emul_result soft_deliver(struct vcpu *v, struct gregs *r, struct vm_event e);
-
-#endif

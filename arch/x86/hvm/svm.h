@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The VMCB (AMD APM vol. 2, appendix B) and the entry into a guest. Only svm.c uses this. */
-#ifndef ARCH_X86_HVM_SVM_H
-#define ARCH_X86_HVM_SVM_H
+#pragma once
 
 #include "arch/x86/hvm/vcpu.h"
 #include "lib/bits.h"
@@ -79,5 +78,3 @@ enum { NPF_WRITE = BIT(1), NPF_FETCH = BIT(4), VM_CR_LOCK = BIT(3), VM_CR_SVMDIS
  * VMCB at host. RAX, RSP, RIP and RFLAGS go by the VMCB.
  */
 void svm_enter(hpa_t vmcb, struct gregs *regs, hpa_t host);
-
-#endif

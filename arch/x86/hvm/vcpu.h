@@ -8,8 +8,7 @@
  * A backend (svm, vmx) translates and holds no policy: it fills a neutral struct vm_exit; exit_dispatch decides.
  * A vcpu's fields belong to the pCPU that runs it; other pCPUs reach it through its local APIC and sched_wake only.
  */
-#ifndef ARCH_X86_HVM_VCPU_H
-#define ARCH_X86_HVM_VCPU_H
+#pragma once
 
 #include "arch/x86/emul/emul.h"
 #include "devices/platform.h"
@@ -251,5 +250,3 @@ void vcpu_exception(struct vcpu *v, u8 vector, bool has_error, u32 error);
 void vcpu_dump(struct vcpu *v);
 /* Report line "@exits guest=... total=... cpuid=...". */
 void vm_report_exits(struct vm *vm);
-
-#endif

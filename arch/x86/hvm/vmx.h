@@ -3,8 +3,7 @@
  * The VMCS (Intel SDM vol. 3, chapter 25 and appendix B), VMX capabilities (appendix A), and what the parts of the VMX
  * backend share. vmx_caps.c and vmx_check.c are pure.
  */
-#ifndef ARCH_X86_HVM_VMX_H
-#define ARCH_X86_HVM_VMX_H
+#pragma once
 
 #include "arch/x86/hvm/vcpu.h"
 #include "lib/bits.h"
@@ -165,5 +164,3 @@ bool vmx_check(const struct vmx_caps *c, const u64 f[FIELDS], char *why, size_t 
 void vmx_field_name(unsigned field, char *text, size_t size);
 const char *vmx_error_text(u64 error);
 const char *vmx_failure_text(u64 reason);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What vmx.c (entry and exit), vmx_state.c (the VMCS and guest state) and vmx_cpu.c (setting up) share. */
-#ifndef ARCH_X86_HVM_VMX_IMPL_H
-#define ARCH_X86_HVM_VMX_IMPL_H
+#pragma once
 
 #include "arch/x86/cpu/pcpu.h"
 #include "arch/x86/hvm/exit.h"
@@ -105,5 +104,3 @@ void vmx_load(struct pcpu *p, struct vcpu *v);
  */
 bool vmx_enter(struct gregs *regs, u64 *frame, bool launched);
 extern const char vmx_exit[];
-
-#endif
