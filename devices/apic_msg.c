@@ -6,6 +6,14 @@
 
 static void kick(struct lapic *l) { l->platform->ops->kick(l->platform->ctx, l->vcpu); }
 
+/* Something was posted: the vCPU looks for it, or its hardware does without an exit. See tests/model/posted.pml. */
+static void tell(struct lapic *l)
+{
+	const struct platform_ops *ops = l->platform->ops;
+
+	(atomic_load(&l->inside) ? ops->notify : ops->kick)(l->platform->ctx, l->vcpu);
+}
+
 /* TMR before the request: whoever sees the request sees its kind. Nobody is kicked for one that is on its way already.
  */
 bool lapic_post(struct lapic *l, u8 vector, bool level)
@@ -19,7 +27,7 @@ bool lapic_post(struct lapic *l, u8 vector, bool level)
 	else if (atomic_load(tmr) & bit)
 		atomic_and(tmr, ~bit);
 	if (!(atomic_or(&l->posted[vector / 64], BIT(vector % 64)) & BIT(vector % 64)))
-		kick(l);
+		tell(l);
 	return true;
 }
 

@@ -55,9 +55,18 @@ struct lapic {
 	struct platform *platform;
 	unsigned vcpu; /* index in the guest; also the APIC id */
 	u64 base;      /* IA32_APIC_BASE */
-	u64 posted[4]; /* requests on their way to IRR, which the owner moves there; atomic */
-	u8 rvi, svi;   /* the highest vector in IRR and in ISR, 0 if none: as hardware that virtualises APICs has it */
-	bool enabled;  /* by SVR; atomic */
+	/*
+	 * Requests on their way to IRR: the owner moves them there, or the hardware if it is told while the vCPU is
+	 * inside. A posted-interrupt descriptor (SDM vol. 3, 30.6); a pending notification is not noted in it. Atomic.
+	 */
+	u64 posted[8] ALIGNED(64);
+	/*
+	 * In the guest, where the hardware takes what is posted. Set with interrupts off, after the last look whether
+	 * the vCPU was kicked; who posts looks here afterwards. Atomic.
+	 */
+	bool inside;
+	u8 rvi, svi;  /* the highest vector in IRR and in ISR, 0 if none: as hardware that virtualises APICs has it */
+	bool enabled; /* by SVR; atomic */
 	/*
 	 * The hardware delivers from IRR and takes EOIs by itself, on the page and its own rvi and svi; these here are
 	 * then void unless moved, which says that software has changed them since the hardware was told.

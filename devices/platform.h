@@ -23,6 +23,7 @@ struct platform_ops {
 	void (*console_out)(void *ctx, u8 c);
 	void (*power)(void *ctx, enum power_event ev, const char *how); /* how: "ACPI S5", "port CF9", "8042" */
 	void (*kick)(void *ctx, unsigned vcpu);                         /* wake it, or make it look at its APIC again */
+	void (*notify)(void *ctx, unsigned vcpu); /* its hardware is to take what is posted, see lapic.inside */
 };
 
 /* Fixed places that the ACPI tables also name. The PM timer has 32 bits (TMR_VAL_EXT); there is no GPE block. */

@@ -191,7 +191,15 @@ static void kick_vcpu(void *ctx, unsigned vcpu)
 	vcpu_kick(g->vm.vcpu[vcpu]);
 }
 
-static const struct platform_ops platform_ops = {.console_out = guest_output, .power = power, .kick = kick_vcpu};
+static void notify_vcpu(void *ctx, unsigned vcpu)
+{
+	struct guest *g = ctx;
+
+	vcpu_notify(g->vm.vcpu[vcpu]);
+}
+
+static const struct platform_ops platform_ops = {
+	.console_out = guest_output, .power = power, .kick = kick_vcpu, .notify = notify_vcpu};
 
 static int build_vcpus(struct guest *g)
 {

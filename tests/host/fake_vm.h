@@ -146,7 +146,7 @@ static inline void fake_power(void *ctx, enum power_event ev, const char *how)
 	vm_end(ctx, ev == POWER_OFF ? END_POWEROFF : END_RESET, "%s", how);
 }
 
-static const struct platform_ops fake_platform = {fake_out, fake_power, fake_kick};
+static const struct platform_ops fake_platform = {fake_out, fake_power, fake_kick, NULL};
 
 static inline void fake_poke(struct fake_vm *f, gpa_t gpa, const void *data, size_t n)
 {

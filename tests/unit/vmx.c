@@ -20,6 +20,7 @@
 static u64 caps_msr[VMX_CAPS], feature_control, reg_cr4, vmcs[0x7000], refused_field, reg_cr2, reg_dr6, loaded_msr[5];
 static unsigned vmwrites, nmis, invepts, invvpids, clears;
 static bool vmxon_works;
+static u8 acknowledged;
 static struct pcpu self;
 
 static u64 fake_rdmsr(u32 msr)
@@ -80,6 +81,7 @@ static bool vmwrite(u64 field, u64 val)
 static void invept(u64 eptp, bool single) { invepts++; }
 static void invvpid(u64 vpid, bool single) { invvpids++; }
 static void take_nmi(void) { nmis++; }
+void traps_interrupt(u8 vector) { acknowledged = vector; }
 static u64 idt_base(void) { return 0; }
 
 #include "arch/x86/hvm/vmx.c"
@@ -683,6 +685,65 @@ static void hardware_exits(void **state)
 	assert_int_equal(v->exits[EXIT_APIC] + v->exits[EXIT_EOI], 2);
 }
 
+static unsigned notified;
+static void notify(void *ctx, unsigned vcpu) { notified++; }
+
+/* Another pCPU posts while the guest runs; what it has posted already it does not post again. */
+static void posted_inside(struct gregs *r)
+{
+	post(0x55, false);
+	post(0x55, false);
+	assert_int_equal(notified, 1);
+	post(0x56, false);
+	assert_int_equal(notified, 2);
+	cpuid_exit(r);
+}
+
+static void posted_interrupts(void **state)
+{
+	struct platform_ops ops = *f->vm.platform.ops;
+
+	ops.notify = notify;
+	f->vm.platform.ops = &ops;
+	notified = 0;
+	machine();
+	long_mode();
+	assert_int_equal(vmcs[0x2016], 0);
+	guest_runs = posted_inside;
+	vcpu_run_once(v);
+	assert_int_equal(vmcs[0x2016], port_phys(&v->lapic.posted));
+	assert_int_equal(vmcs[0x2016] % 64, 0);
+	assert_int_equal(vmcs[0x0002], VEC_POSTED);
+	assert_true(vmcs[0x4000] & PIN_POSTED);
+	assert_false(v->lapic.inside);
+	guest_runs = cpuid_exit;
+	vcpu_run_once(v); /* this hardware did not take them, for the guest had left: software does */
+	assert_int_equal(vmcs[0x810], 0x56);
+	post(0x57, false);
+	assert_int_equal(notified, 2);
+}
+
+static void interrupt_exit(struct gregs *r)
+{
+	exits(1, 0);
+	vmcs[RO_EVENT] = EVENT_VALID | 0xf1;
+}
+
+/* An exit that acknowledges an interrupt has it handled; one that does not leaves it to the IDT. */
+static void interrupts_of_the_host(void **state)
+{
+	machine();
+	long_mode();
+	guest_runs = interrupt_exit;
+	acknowledged = 0;
+	vmx_run(v);
+	assert_int_equal(acknowledged, 0xf1);
+	vmx_caps.exit &= ~(u32)EXIT_ACK;
+	acknowledged = 0;
+	vmx_run(v);
+	assert_int_equal(acknowledged, 0);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -710,6 +771,8 @@ int main(void)
 		T(hardware_wakes),
 		T(hardware_page),
 		T(hardware_exits),
+		T(posted_interrupts),
+		T(interrupts_of_the_host),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

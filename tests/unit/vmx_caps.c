@@ -43,7 +43,7 @@ static void everything(void **state)
 
 	plan_ok();
 	assert_int_equal(c.revision, 0x12);
-	assert_int_equal(c.pin, PIN_DEFAULT1 | PIN_INTR | PIN_NMI | PIN_VIRTUAL_NMI | PIN_TIMER);
+	assert_int_equal(c.pin, PIN_DEFAULT1 | PIN_INTR | PIN_NMI | PIN_VIRTUAL_NMI | PIN_TIMER | PIN_POSTED);
 	assert_int_equal(c.proc & PROC_CR3, 0);
 	assert_int_equal(c.proc & PROC_CR8, 0);
 	assert_true(c.proc & PROC_TPR_SHADOW);
@@ -200,6 +200,22 @@ static void apic(void **state)
 	}
 }
 
+/* Only where the hardware delivers what it takes, and an exit acknowledges the interrupt that tells it. */
+static void posted_interrupts(void **state)
+{
+	static const struct {
+		unsigned cap;
+		u64 bits;
+	} needs[] = {{CAP_TRUE_PIN, PIN_POSTED}, {CAP_PROC2, PROC2_DELIVER}, {CAP_TRUE_EXIT, EXIT_ACK}};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(needs); i++) {
+		setup(state);
+		forbid(needs[i].cap, needs[i].bits);
+		plan_ok();
+		assert_false(c.pin & PIN_POSTED);
+	}
+}
+
 static void optional(void **state)
 {
 	char text[200];
@@ -222,7 +238,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(everything),       T(needed),        T(structures), T(ept),      T(vpid), T(no_unrestricted_guest),
-		T(no_true_controls), T(no_tpr_shadow), T(loads),      T(optional), T(apic)};
+		T(no_true_controls), T(no_tpr_shadow), T(loads),      T(optional), T(apic), T(posted_interrupts)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

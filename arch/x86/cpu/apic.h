@@ -6,7 +6,7 @@
 #include "lib/bits.h"
 
 /* Vectors of the hypervisor's own. */
-enum { VEC_SERIAL = 0xe0, VEC_TIMER = 0xf0, VEC_KICK = 0xf1, VEC_FLUSH = 0xf2, VEC_SPURIOUS = 0xff };
+enum { VEC_SERIAL = 0xe0, VEC_TIMER = 0xf0, VEC_KICK = 0xf1, VEC_FLUSH = 0xf2, VEC_POSTED = 0xf3, VEC_SPURIOUS = 0xff };
 
 /* Boot processor: masks the 8259s, maps the APIC or switches to x2APIC, masks all IOAPIC inputs. Returns 0 or -ENODEV.
  */

@@ -93,7 +93,7 @@ void traps_set_handler(u8 vector, void (*fn)(void)) { atomic_store(&handlers[vec
  * The EOI is for all: where the APIC waits for none (spurious, or from an 8259) it means nothing, since handlers do not
  * nest and so nothing else is in service.
  */
-static void interrupt(u8 vector)
+void traps_interrupt(u8 vector)
 {
 	void (*fn)(void) = atomic_load(&handlers[vector]);
 
@@ -113,7 +113,7 @@ static void nmi(void)
 void trap_dispatch(struct trap_frame *f)
 {
 	if (f->vector >= VECTOR_FIRST)
-		interrupt((u8)f->vector);
+		traps_interrupt((u8)f->vector);
 	else if (f->vector == VEC_NMI)
 		nmi();
 	else

@@ -27,6 +27,8 @@ void traps_load_pcpu(struct pcpu *p); /* on the pCPU itself */
  * may take no lock. Every interrupt also sets the pCPU's kicked.
  */
 void traps_set_handler(u8 vector, void (*fn)(void));
+/* An interrupt that the CPU has acknowledged, and not delivered. With interrupts off. */
+void traps_interrupt(u8 vector);
 
 /* The function containing addr and the offset in it, from the symbol table in the image; "?" if none. */
 const char *symbol_find(u64 addr, u64 *offset);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Choosing the backend, making vCPUs, and the registers that stay loaded across exits. */
+#include "arch/x86/cpu/apic.h"
 #include "arch/x86/cpu/features.h"
 #include "arch/x86/cpu/pcpu.h"
 #include "arch/x86/cpu/time.h"
@@ -171,6 +172,8 @@ void vcpu_destroy(struct vcpu *v)
 	hvm->vcpu_free(v);
 	heap_free(v, sizeof(*v));
 }
+
+void vcpu_notify(struct vcpu *v) { apic_ipi(pcpus[v->pcpu].apic_id, VEC_POSTED); }
 
 /* --- Registers that the hypervisor does not use. */
 

@@ -227,6 +227,8 @@ bool vcpu_deliver(struct vcpu *v);
  * also under platform.lock.
  */
 void vcpu_kick(struct vcpu *v);
+/* The vCPU's hardware takes what is posted, if it still is in the guest. Any pCPU, also under platform.lock. */
+void vcpu_notify(struct vcpu *v);
 /*
  * Housekeeping (console input, guests that ended): called by hvm_loop on the boot pCPU each time it looks at its
  * queues, so after each kick. May be NULL.

@@ -9,8 +9,9 @@
  * So a field costs what its use costs: nothing is read that nobody asks for, nothing is written that has not changed.
  * It also means that a vCPU can be set up on any pCPU: the VMCS is touched by the one that runs it, alone.
  *
- * Interrupts: an external one ends the guest whatever the guest's IF is, stays pending, and is taken through our IDT
- * once interrupts are on again. The preemption timer bounds a stay in the guest where that fails.
+ * Interrupts: an external one ends the guest whatever the guest's IF is, and is acknowledged by that and handled at
+ * once, or where the CPU cannot, taken through our IDT once interrupts are on again. The preemption timer bounds a stay
+ * in the guest where that fails.
  *
  * Registers: CR2, DR6, and the MSRs of SYSCALL are not in the VMCS. We do not use them, so they stay loaded with the
  * vCPU's values until another vCPU comes.
@@ -20,6 +21,7 @@
  * that no RAM is at, behind the guest's back: CR0, CR3 and CR4 are then ours, and what the guest sees are shadows.
  */
 #include "arch/x86/cpu/pcpu.h"
+#include "arch/x86/cpu/traps.h"
 #include "arch/x86/hvm/vmx_impl.h"
 #include "lib/bits.h"
 #include "lib/port.h"
@@ -241,7 +243,7 @@ static const u16 reasons[] = {
 	[63] = EXIT_VENDOR_OP, /* XSAVES */
 	[64] = EXIT_VENDOR_OP, /* XRSTORS */
 };
-enum { REASON_APIC_ACCESS = 44, REASON_MISCONFIG = 49 };
+enum { REASON_INTERRUPT = 1, REASON_APIC_ACCESS = 44, REASON_MISCONFIG = 49 };
 
 /*
  * Code above 4 GB is 64-bit code. And where an instruction is only counted as done, the mode matters only where rip may
@@ -376,6 +378,8 @@ static u64 enter(struct vcpu *v)
 		entry_failed(s, reason);
 	else if (reason == 0 && is_nmi(vmx_peek(s, RO_EVENT)))
 		take_nmi(); /* before an interrupt's IRET opens NMIs, for its handler's stack is one only */
+	else if (reason == REASON_INTERRUPT && (vmx_caps.exit & EXIT_ACK))
+		traps_interrupt((u8)vmx_peek(s, RO_EVENT));
 	return reason;
 }
 
@@ -404,7 +408,10 @@ static void vmx_run(struct vcpu *v)
 		return;
 	}
 	flush_translations(v);
+	atomic_store(&v->lapic.inside, vmx_caps.pin & PIN_POSTED);
 	reason = enter(v);
+	if (v->lapic.inside)
+		(void)atomic_swap(&v->lapic.inside, false); /* seen by others before we look for what they post */
 	cpu_sti();
 	if (reason & REASON_FAILED_ENTRY) {
 		no_entry(v, EXIT_ERROR, reason);

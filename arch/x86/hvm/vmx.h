@@ -57,6 +57,8 @@ enum { F_SEL = 0, F_AR = F_SEL + SEGS, F_LIMIT = F_AR + SEGS, F_BASE = F_LIMIT +
 	X(EOI_EXIT1, 0x201e, "EOI-exit bitmap")              \
 	X(EOI_EXIT2, 0x2020, "EOI-exit bitmap")              \
 	X(EOI_EXIT3, 0x2022, "EOI-exit bitmap")              \
+	X(POSTED, 0x2016, "posted-interrupt descriptor")     \
+	X(POSTED_VECTOR, 0x0002, "notification vector")      \
 	X(TIMER, 0x482e, "preemption timer")                 \
 	X(VPID, 0x0000, "VPID")                              \
 	X(EPTP, 0x201a, "EPT pointer")                       \
@@ -105,7 +107,7 @@ enum { RO_GPA = 0x2400, RO_ERROR = 0x4400, RO_REASON = 0x4402, RO_EVENT = 0x4404
 enum { RO_VECTORING = 0x4408, RO_VECTORING_ERROR = 0x440a, RO_LENGTH = 0x440c, RO_INFO = 0x6400, RO_GVA = 0x640a };
 
 /* Controls. */
-enum { PIN_INTR = 0x1, PIN_NMI = 0x8, PIN_VIRTUAL_NMI = 0x20, PIN_TIMER = 0x40 };
+enum { PIN_INTR = 0x1, PIN_NMI = 0x8, PIN_VIRTUAL_NMI = 0x20, PIN_TIMER = 0x40, PIN_POSTED = 0x80 };
 enum { PROC_INTR_WINDOW = BIT(2), PROC_TSC_OFFSET = BIT(3), PROC_HLT = BIT(7), PROC_MWAIT = BIT(10) };
 enum { PROC_RDPMC = BIT(11), PROC_CR3 = BIT(15) | BIT(16), PROC_CR8 = BIT(19) | BIT(20), PROC_TPR_SHADOW = BIT(21) };
 enum { PROC_NMI_WINDOW = BIT(22), PROC_IO_MAPS = BIT(25), PROC_MSR_MAPS = BIT(28), PROC_MONITOR = BIT(29) };
@@ -113,7 +115,8 @@ enum { PROC_NMI_WINDOW = BIT(22), PROC_IO_MAPS = BIT(25), PROC_MSR_MAPS = BIT(28
 enum { PROC2_EPT = BIT(1), PROC2_RDTSCP = BIT(3), PROC2_VPID = BIT(5), PROC2_WBINVD = BIT(6), PROC2_ANY_MODE = BIT(7) };
 enum { PROC2_INVPCID = BIT(12), PROC2_APIC_ACCESS = BIT(0), PROC2_APIC_REGS = BIT(8), PROC2_DELIVER = BIT(9) };
 enum { PROC2_APIC = PROC2_APIC_ACCESS | PROC2_APIC_REGS | PROC2_DELIVER };
-enum { EXIT_SAVE_DEBUG = BIT(2), EXIT_HOST64 = BIT(9), EXIT_LOAD_PAT = BIT(19), EXIT_LOAD_EFER = BIT(21) };
+enum { EXIT_SAVE_DEBUG = BIT(2), EXIT_HOST64 = BIT(9), EXIT_ACK = BIT(15), EXIT_LOAD_PAT = BIT(19) };
+enum { EXIT_LOAD_EFER = BIT(21) };
 enum { ENTRY_LOAD_DEBUG = BIT(2), ENTRY_LONG = BIT(9), ENTRY_LOAD_PAT = BIT(14), ENTRY_LOAD_EFER = BIT(15) };
 
 /* Interruptibility; pending debug exceptions; unusable segments; event information beside struct vm_event's bits. */

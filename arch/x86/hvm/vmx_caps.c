@@ -78,11 +78,11 @@ const char *vmx_plan(const u64 msr[VMX_CAPS], struct vmx_caps *c)
 	*c = (struct vmx_caps){.revision = msr[CAP_BASIC] & BITS(30, 0)};
 	if (BASIC_TYPE(msr[CAP_BASIC]) != TYPE_WB || (msr[CAP_BASIC] & BASIC_32BIT))
 		return "a VMCS in write-back memory, anywhere";
-	if (!choose(pin, PIN_INTR | PIN_NMI | PIN_VIRTUAL_NMI, PIN_TIMER, &c->pin))
+	if (!choose(pin, PIN_INTR | PIN_NMI | PIN_VIRTUAL_NMI, PIN_TIMER | PIN_POSTED, &c->pin))
 		return "exits for interrupts, or virtual NMIs";
 	if (!choose(proc, traps | tpr | PROC_TSC_OFFSET | PROC_IO_MAPS | PROC_MSR_MAPS, PROC_SECONDARY, &c->proc))
 		return "I/O and MSR bitmaps, a TSC offset, or exits for HLT, MWAIT, RDPMC and CR8";
-	if (!choose(exit, EXIT_SAVE_DEBUG | EXIT_HOST64, EXIT_LOAD_PAT | EXIT_LOAD_EFER, &c->exit) ||
+	if (!choose(exit, EXIT_SAVE_DEBUG | EXIT_HOST64, EXIT_ACK | EXIT_LOAD_PAT | EXIT_LOAD_EFER, &c->exit) ||
 	    !choose(entry, ENTRY_LOAD_DEBUG, ENTRY_LOAD_PAT | ENTRY_LOAD_EFER, &c->entry) ||
 	    !(entry >> 32 & ENTRY_LONG))
 		return "64-bit guests and hosts";
@@ -96,6 +96,8 @@ const char *vmx_plan(const u64 msr[VMX_CAPS], struct vmx_caps *c)
 
 	const char *missing = choose_secondary(c->proc & PROC_SECONDARY ? msr[CAP_PROC2] : 0, msr[CAP_EPT_VPID], c);
 
+	if (!(c->proc2 & PROC2_DELIVER) || !(c->exit & EXIT_ACK))
+		c->pin &= ~(u32)PIN_POSTED;
 	if (c->proc2 & PROC2_ANY_MODE)
 		c->cr0_must &= ~(u64)(CR0_PE | CR0_PG);
 	return missing;
@@ -114,6 +116,7 @@ void vmx_describe(const struct vmx_caps *c, char *text, size_t size)
 		{"vpid", c->proc2 & PROC2_VPID},
 		{"tpr-shadow", c->proc & PROC_TPR_SHADOW},
 		{"apic", c->proc2 & PROC2_DELIVER},
+		{"posted-interrupts", c->pin & PIN_POSTED},
 		{"preemption-timer", c->pin & PIN_TIMER},
 		{"efer-load", c->entry & ENTRY_LOAD_EFER},
 		{"pat-load", c->entry & ENTRY_LOAD_PAT},

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Turning VMX on, setting up a vCPU's VMCS, and loading what is not in it. */
+#include "arch/x86/cpu/apic.h"
 #include "arch/x86/cpu/features.h"
 #include "arch/x86/cpu/pcpu.h"
 #include "arch/x86/cpu/time.h"
@@ -149,6 +150,7 @@ static void put_constants(struct vmx *s)
 		{F_ENTRY, vmx_caps.entry},
 		{F_EXCEPTIONS, BIT(VEC_DB) | BIT(VEC_AC) | BIT(VEC_MC)},
 		{F_CR0_MASK, ~(u64)CR0_GUEST},
+		{F_POSTED_VECTOR, VEC_POSTED},
 		{F_IO_A, port_phys(io_map)},
 		{F_IO_B, port_phys(io_map) + PAGE_SIZE},
 		{F_MSR_MAP, port_phys(msr_map)},
@@ -188,6 +190,7 @@ static void note_absent(struct vmx *s)
 		{vmx_caps.proc & PROC_TPR_SHADOW, F_TPR_THRESHOLD, F_VIRTUAL_APIC, 0, 0},
 		{vmx_caps.proc2 & PROC2_APIC_ACCESS, F_APIC_ACCESS, F_APIC_ACCESS, 0, 0},
 		{vmx_caps.proc2 & PROC2_DELIVER, F_INTR_STATUS, F_INTR_STATUS, 0, 0},
+		{vmx_caps.pin & PIN_POSTED, F_POSTED, F_POSTED_VECTOR, 0, 0},
 		{vmx_caps.proc2 & PROC2_DELIVER, F_EOI_EXIT0, F_EOI_EXIT1, 0, 0},
 		{vmx_caps.proc2 & PROC2_DELIVER, F_EOI_EXIT2, F_EOI_EXIT3, 0, 0},
 	};
@@ -260,6 +263,7 @@ int vmx_vcpu_init(struct vcpu *v)
 	put(s, F_EPTP, mfn_to_hpa(v->vm->p2m.pt.root) | EPTP_WB_4 | (vmx_caps.ept_ad ? EPTP_AD : 0));
 	put(s, F_VPID, 1 + v->vm->id * MAX_VCPUS + v->index);
 	put(s, F_VIRTUAL_APIC, port_phys(v->lapic.page));
+	put(s, F_POSTED, port_phys(&v->lapic.posted));
 	put(s, F_APIC_ACCESS, mfn_to_hpa(p2m_get(&v->vm->p2m, gpa_to_gfn(LAPIC_DEFAULT_BASE)).mfn));
 	put(s, F_TIMER, ((u64)time_tsc_khz() * TIMER_MS) >> vmx_caps.timer_shift);
 	s->dirty[0] = s->dirty[1] = ~0ul;
