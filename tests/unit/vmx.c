@@ -725,6 +725,32 @@ static void nmi_interrupted(void **state)
 	}
 }
 
+/* The CPU that looks at the shadow of STI for interrupts only. */
+static void shadow_of_sti(struct gregs *r)
+{
+	if ((VMCS[0x4002] & PROC_NMI_WINDOW) && !(VMCS[0x4824] & (BLOCK_SS | BLOCK_NMI))) {
+		exits(8, 0);
+		return;
+	}
+	exits((VMCS[0x4002] & PROC_INTR_WINDOW) ? 7 : 10, 0);
+	VMCS[0x4824] &= ~(u64)BLOCK_STI;
+}
+
+/* KVM, vmx_enable_nmi_window: an NMI window that is open in the shadow, where none is injected, exits for ever. */
+static void nmi_in_a_shadow_of_sti(void **state)
+{
+	machine();
+	long_mode();
+	v->regs.rflags |= RFLAGS_IF;
+	VMCS[0x6820] = v->regs.rflags;
+	vmx_set(v, REG_INT_SHADOW, 1);
+	v->nmi_pending = true;
+	guest_runs = shadow_of_sti;
+	for (unsigned i = 0; i < 2; i++)
+		assert_true(vcpu_run_once(v));
+	assert_false(v->nmi_pending);
+}
+
 static void iret_faults(struct gregs *r)
 {
 	assert_true(VMCS[0x4824] & BLOCK_NMI);
@@ -753,7 +779,8 @@ static void sti_shadow_exit(struct gregs *r)
 	VMCS[0x4824] = VMCS[0x6820] & RFLAGS_IF ? BLOCK_STI : BLOCK_SS;
 }
 
-/* A single step that waits for the end of a shadow (XSA-308): the state is what the CPU enters, with and without IF. */
+/* A single step that waits for the end of a shadow (XSA-308): the state is what the CPU enters, with and
+ * without IF. */
 static void steps_wait_for_shadows(void **state)
 {
 	static const u64 flags[] = {0, RFLAGS_IF, RFLAGS_TF, RFLAGS_IF | RFLAGS_TF};
@@ -1018,7 +1045,8 @@ static void post(u8 vector, bool level)
 	assert_true(lapic_post(&v->lapic, vector, level));
 }
 
-/* What is posted reaches the hardware's registers with the next entry, once; what is level-triggered is told back. */
+/* What is posted reaches the hardware's registers with the next entry, once; what is level-triggered is told
+ * back. */
 static void hardware_delivers(void **state)
 {
 	machine();
@@ -1212,6 +1240,7 @@ int main(void)
 		T(interrupted_delivery),
 		T(nmis_are_blocked),
 		T(nmi_interrupted),
+		T(nmi_in_a_shadow_of_sti),
 		T(nmis_wait_for_an_iret_that_faulted),
 		T(steps_wait_for_shadows),
 		T(exceptions),

@@ -29,10 +29,15 @@
 
 static void vmx_flush(struct vcpu *v) { vmx_of(v)->stale = true; }
 
+/* An STI shadow need not close the NMI window (SDM vol. 3, 26.2), but it closes that for interrupts: IF is set there.
+ */
 static void vmx_window(struct vcpu *v, bool intr, bool nmi)
 {
-	put_bits(vmx_of(v), F_PROC, PROC_INTR_WINDOW, intr);
-	put_bits(vmx_of(v), F_PROC, PROC_NMI_WINDOW, nmi);
+	struct vmx *s = vmx_of(v);
+	bool sti = nmi && (get(s, F_SHADOW) & BLOCK_STI);
+
+	put_bits(s, F_PROC, PROC_INTR_WINDOW, intr || sti);
+	put_bits(s, F_PROC, PROC_NMI_WINDOW, nmi && !sti);
 }
 
 static void vmx_vcpu_leave(struct vcpu *v) { vmx_clear(vmx_of(v)); }
