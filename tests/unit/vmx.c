@@ -816,6 +816,34 @@ static void debug_exception(struct gregs *r)
 	VMCS[RO_EVENT] = EVENT_VALID | EVENT_EXCEPTION << 8 | VEC_DB;
 }
 
+static void int1(struct gregs *r)
+{
+	exits(0, 0);
+	VMCS[RO_EVENT] = EVENT_VALID | 5 << 8 | VEC_DB;
+	VMCS[RO_LENGTH] = 1;
+	VMCS[0x681e] = FAKE_CODE;
+	VMCS[0x4824] = BLOCK_SS;
+}
+
+/* INT1 is a trap: its handler returns behind it. DR6 is not changed, and it ends a shadow and its single step. */
+static void int1_is_stepped_over(void **state)
+{
+	machine();
+	long_mode();
+	vmx_set(v, REG_DR6, 0xffff0ff2);
+	v->regs.rflags = VMCS[0x6820] = RFLAGS_FIXED | RFLAGS_TF;
+	guest_runs = int1;
+	assert_true(vcpu_run_once(v));
+	assert_true(v->event.valid && v->event.vector == VEC_DB && !v->event.has_error);
+	assert_int_equal(v->regs.rip, FAKE_CODE + 1);
+	assert_int_equal(reg_dr6, 0xffff0ff2);
+	guest_runs = cpuid_exit;
+	vmx_run(v);
+	assert_int_equal(v->exit.kind, EXIT_CPUID);
+	assert_int_equal(VMCS[0x4824], 0);
+	assert_int_equal(VMCS[0x6822], 0);
+}
+
 /* A breakpoint of a shadow's instruction, with a single step that waits for it. */
 static void step_meets_breakpoint(struct gregs *r)
 {
@@ -1244,6 +1272,7 @@ int main(void)
 		T(nmis_wait_for_an_iret_that_faulted),
 		T(steps_wait_for_shadows),
 		T(exceptions),
+		T(int1_is_stepped_over),
 		T(no_real_mode),
 		T(cr3_exits_forced),
 		T(null_segments),

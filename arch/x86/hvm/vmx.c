@@ -165,6 +165,11 @@ static void exception_exit(struct vcpu *v, struct vm_exit *x)
 	x->error = x->has_error ? (u32)vmx_peek(s, RO_EVENT_ERROR) : 0;
 	if (x->vector != VEC_DB)
 		return;
+	if ((info >> 8 & 7) == EVENT_INT1) { /* it is over, and DR6 says nothing of it */
+		v->regs.rip += vmx_peek(s, RO_LENGTH);
+		vmx_set(v, REG_INT_SHADOW, false);
+		return;
+	}
 
 	/* The CPU has told what happened, but not the guest's registers. */
 	u64 dr6 = vmx_peek(s, RO_INFO);

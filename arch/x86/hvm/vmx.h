@@ -121,7 +121,7 @@ enum { ENTRY_LOAD_DEBUG = BIT(2), ENTRY_LONG = BIT(9), ENTRY_LOAD_PAT = BIT(14),
 
 /* Interruptibility; pending debug exceptions; unusable segments; event information beside struct vm_event's bits. */
 enum { BLOCK_STI = 1, BLOCK_SS = 2, BLOCK_NMI = 8, PENDING_BS = BIT(14), AR_UNUSABLE = BIT(16) };
-enum { EVENT_SOFT_EXCEPTION = 6, EVENT_NMI_UNBLOCKED = BIT(12) };
+enum { EVENT_INT1 = 5, EVENT_NMI_UNBLOCKED = BIT(12) };
 #define EVENT_VALID BIT(31)
 
 #define REASON_FAILED_ENTRY BIT(31)
