@@ -247,9 +247,11 @@ static void single_step_traps_after(void **state)
 	CODE(f, "\x0f\xa2");
 	v->regs.rflags |= RFLAGS_TF;
 	fake_hw(v)->reg[REG_INT_SHADOW] = 1;
+	fake_hw(v)->reg[REG_DR7] = 0x2400;
 	plain(EXIT_CPUID);
 	expect_exception(VEC_DB);
 	assert_true(fake_hw(v)->reg[REG_DR6] & BIT(14));
+	assert_int_equal(fake_hw(v)->reg[REG_DR7], 0x400); /* its handler may look at these */
 	assert_int_equal(fake_hw(v)->reg[REG_INT_SHADOW], 0);
 }
 

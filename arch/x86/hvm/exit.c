@@ -5,8 +5,6 @@
 #include "lib/errno.h"
 #include "lib/string.h"
 
-#define DR6_BS BIT(14)
-
 void insn_end(struct vcpu *v, bool shadow, bool step)
 {
 	hvm->set(v, REG_INT_SHADOW, shadow);

@@ -175,8 +175,6 @@ static void exception_exit(struct vcpu *v, struct vm_exit *x)
 	u64 dr6 = vmx_peek(s, RO_INFO);
 
 	write_dr6((read_dr6() & ~BITS(3, 0)) | (dr6 & (BITS(14, 13) | BITS(3, 0))));
-	if (dr6 & BIT(13))
-		put_bits(s, F_DR7, BIT(13), false);
 	if ((get(s, F_SHADOW) & (BLOCK_STI | BLOCK_SS)) && (v->regs.rflags & RFLAGS_TF))
 		put(s, F_PENDING, PENDING_BS);
 }
