@@ -250,6 +250,7 @@ static void single_step_traps_after(void **state)
 	fake_hw(v)->reg[REG_DR7] = 0x2400;
 	plain(EXIT_CPUID);
 	expect_exception(VEC_DB);
+	assert_false(v->regs.rflags & RFLAGS_RF); /* a trap */
 	assert_true(fake_hw(v)->reg[REG_DR6] & BIT(14));
 	assert_int_equal(fake_hw(v)->reg[REG_DR7], 0x400); /* its handler may look at these */
 	assert_int_equal(fake_hw(v)->reg[REG_INT_SHADOW], 0);
@@ -274,6 +275,7 @@ static void msr_exits(void **state)
 	expect_exception(VEC_GP);
 	assert_int_equal(v->regs.rip, FAKE_CODE);
 	assert_int_equal(v->AX, 0x406);
+	assert_int_equal(v->regs.rflags, RFLAGS_FIXED | RFLAGS_RF); /* its handler is to return with that */
 }
 
 static void refused_instructions(void **state)

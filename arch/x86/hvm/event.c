@@ -20,7 +20,8 @@ static bool doubles(u8 old, u8 vec)
 }
 
 /*
- * A handler of #DB may access the debug registers, whatever raised it (SDM vol. 3, 17.2.4).
+ * A handler of #DB may access the debug registers, whatever raised it (SDM vol. 3, 17.2.4). That of a fault returns
+ * with RF, so that no breakpoint at the instruction hits again.
  *
  * An NMI or interrupt during whose delivery the exception came is taken after the exception's handler. The interrupt is
  * acknowledged and in service, so nobody else remembers it.
@@ -47,6 +48,8 @@ void vcpu_exception(struct vcpu *v, u8 vector, bool has_error, u32 error)
 	}
 	if (vector == VEC_DB)
 		hvm->set(v, REG_DR7, hvm->get(v, REG_DR7) & ~(u64)DR7_GD);
+	else
+		v->regs.rflags |= RFLAGS_RF;
 	*e = (struct vm_event){.valid = true, .type = EVENT_EXCEPTION, .vector = vector, .error = error};
 	e->has_error = has_error && (hvm->get(v, REG_CR0) & CR0_PE);
 }

@@ -148,12 +148,6 @@ static enum emul_result push(struct vcpu *v, struct gregs *r, u64 *val, unsigned
 	return res;
 }
 
-/* A fault's handler returns with RF, so that no breakpoint at the instruction hits again. */
-static bool is_fault(struct vm_event e)
-{
-	return e.type == EVENT_EXCEPTION && e.vector != VEC_DB && e.vector != VEC_BP && e.vector != VEC_OF;
-}
-
 static enum emul_result check_gate(struct vcpu *v, u64 gate, u32 error)
 {
 	unsigned type = gate >> 40 & 0x1f;
@@ -171,7 +165,7 @@ enum emul_result soft_deliver(struct vcpu *v, struct gregs *r, struct vm_event e
 	bool real = v->exit.mode == MODE_REAL, wide;
 	unsigned bytes = real ? 4 : 8;
 	struct segment idt = hvm->get_seg(v, SEG_IDTR);
-	u64 frame[] = {r->rflags | (is_fault(e) ? RFLAGS_RF : 0), hvm->get_seg(v, SEG_CS).sel, r->rip, e.error};
+	u64 frame[] = {r->rflags, hvm->get_seg(v, SEG_CS).sel, r->rip, e.error};
 	u64 gate = 0, keep = real ? RFLAGS_NT : RFLAGS_AC;
 	u32 error = real ? 0 : e.vector * 8u | ERROR_IDT | (e.type == EVENT_SOFT ? 0 : ERROR_EXT);
 
