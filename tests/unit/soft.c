@@ -365,6 +365,24 @@ static void enable_apic(void)
 }
 
 /* STI: the next instruction is still undisturbed; so is that behind a load of SS. */
+/*
+ * Segments loaded in real mode live on in protected mode. VMX refuses one whose DPL is below its RPL, so such a guest,
+ * which a processor runs, was stopped or emulated for ever.
+ */
+static void segments_for_protected_mode(void **state)
+{
+	for (unsigned s = 0; s < SEGS_USER; s++) {
+		if (s == SEG_CS)
+			continue;
+		fake_poke(f, AT, (u8[]){0x8e, (u8)(0xc0 | s << 3)}, 2); /* mov sreg, ax */
+		v->regs.rip = 0;
+		v->regs.r[R_AX] = 0x9003;
+		steps(1);
+		assert_int_equal(fake_hw(v)->seg[s].base, 0x90030);
+		assert_int_equal(fake_hw(v)->seg[s].attr, s == SEG_SS ? 0x93 : 0xf3);
+	}
+}
+
 static void interrupts_and_shadows(void **state)
 {
 	vector(0x55, 0x200, 0);
@@ -809,6 +827,7 @@ int main(void)
 		T(round_trip_of_all_modes),
 		T(software_interrupts),
 		T(exceptions_by_vector_table),
+		T(segments_for_protected_mode),
 		T(interrupts_and_shadows),
 		T(halted_until_an_interrupt),
 		T(nmi_until_iret),

@@ -80,7 +80,8 @@ static enum emul_result load_null(struct vcpu *v, enum seg s, u16 sel)
 
 /*
  * The hidden limit stays in real mode: guests rely on limits beyond 64 KB ("unreal mode"). So do the attributes, but
- * what was not there, or not writable, is so now.
+ * what was not there, or not writable, is so now. A DPL below the selector's RPL would be refused by VMX in protected
+ * mode, where the segment may stay.
  */
 static enum emul_result load_real(struct vcpu *v, enum seg s, u16 sel)
 {
@@ -89,6 +90,8 @@ static enum emul_result load_real(struct vcpu *v, enum seg s, u16 sel)
 	seg.sel = sel;
 	seg.base = (u64)sel << 4;
 	seg.attr |= SEG_ATTR_P | SEG_ATTR_S | SEG_TYPE_WRITE | SEG_TYPE_ACCESSED;
+	if (s != SEG_CS && s != SEG_SS) /* whose DPL is the CPL */
+		seg.attr |= (sel & SEL_RPL) << 5;
 	hvm->set_seg(v, s, seg);
 	return EMUL_OK;
 }
