@@ -5,9 +5,14 @@ Processors that no emulator has: VMX that is taken away, switched off or broken,
 Bochs' debugger stops the machine at Cleave's own RDMSR or VMWRITE and changes what it reads or writes (tools/stops.py);
 everything else is the real image on Skylake. What QEMU and Bochs have of themselves is in test_machine.py.
 """
+import os
 import re
+import struct
+import subprocess
+import tempfile
 
 import pytest
+import stops
 from conftest import guest, tiny
 
 pytestmark = pytest.mark.machines("intel-bochs-skylake")
@@ -51,10 +56,37 @@ def test_vmx_locked_off(boot):
     useless(m, "hvm: VMX is switched off and locked by the firmware: enable VT-x in the firmware's set-up")
 
 
+def run_first(text):
+    """Stops where Cleave's C code begins, and has these instructions run before it; 5000h to 6fffh are theirs."""
+    begin = stops.code("boot_main", stops.ELF)[0][0]
+    text += "\nmov rax, %#x\njmp rax\n.balign 4\n" % begin
+    with tempfile.TemporaryDirectory() as folder:
+        code = os.path.join(folder, "code")
+        subprocess.run(["as", "-msyntax=intel", "-mnaked-reg", "-o", code], input=text, text=True, check=True)
+        subprocess.run(["objcopy", "-O", "binary", "-j", ".text", code], check=True)
+        with open(code, "rb") as f:
+            words = struct.iter_unpack("<I", f.read())
+    writes = ["setpmem %#x 4 %#x" % (0x6000 + 4 * i, word) for i, (word,) in enumerate(words)]
+    return "boot_main", "; ".join([*writes, "set rip = 0x6000", "d $n"])
+
+
 def test_vmx_in_use(boot):
-    """CR4.VMXE is set when Cleave comes."""
-    m = start(boot, guest(), ("after mov .*,cr4 in vmx_cpu_on", "set $1 = $1 | 0x2000"))
-    useless(m, "hvm: VMX is in use already: switch off what runs below Cleave")
+    """The processor is in VMX operation when Cleave comes: then CR4.VMXE cannot be cleared, and VMXON fails."""
+    vmxon = run_first("""
+        mov r8, rdx
+        mov rax, cr0
+        or eax, 0x20
+        mov cr0, rax
+        mov rax, cr4
+        or eax, 0x2000
+        mov cr4, rax
+        mov ecx, 0x480
+        rdmsr
+        mov [0x5000], eax
+        mov qword ptr [0x5ff8], 0x5000
+        vmxon [0x5ff8]
+        mov rdx, r8""")
+    useless(start(boot, guest(), vmxon), "hvm: VMX is in use already: switch off what runs below Cleave")
 
 
 @pytest.mark.parametrize("what,stop", [

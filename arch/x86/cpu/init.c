@@ -31,6 +31,7 @@ void cpu_init_this(struct pcpu *p)
 {
 	u64 cr4 = CR4_PAE | CR4_PGE | CR4_MCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
 
+	cr4 |= read_cr4() & CR4_VMXE; /* where somebody has left VMX on it cannot be cleared; hvm_init finds out */
 	ASSERT(p == this_pcpu() && hostmap_root());
 	wrmsr(MSR_EFER, EFER_LME | EFER_LMA | (cpu_has(FEAT_NX) ? EFER_NX : 0));
 	write_cr0(CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG);

@@ -120,8 +120,6 @@ int vmx_cpu_on(void)
 		err = probe();
 	if (err)
 		return err;
-	if (read_cr4() & CR4_VMXE)
-		goto in_use;
 	region = heap_alloc(PAGE_SIZE);
 	if (!region)
 		return -ENOMEM;
@@ -129,7 +127,6 @@ int vmx_cpu_on(void)
 	write_cr4(read_cr4() | CR4_VMXE);
 	if (vmxon(port_phys(region)))
 		return 0;
-in_use:
 	log("hvm: VMX is in use already: switch off what runs below Cleave\n");
 	return -ENODEV;
 }
