@@ -617,6 +617,22 @@ static void misconfiguration(void **state)
 	assert_non_null(strstr(v->exit.why, "EPT misconfiguration at 123000"));
 }
 
+static void unhandled(struct gregs *r) { exits(exit_reason, 0); }
+
+static void task_switch(void **state)
+{
+	machine();
+	long_mode();
+	guest_runs = unhandled;
+	exit_reason = 9;
+	assert_false(vcpu_run_once(v));
+	assert_string_equal(f->vm.end_detail, "an exit that is not handled: a task switch by hardware (code 9)");
+	f->vm.ending = 0;
+	exit_reason = 70;
+	assert_false(vcpu_run_once(v));
+	assert_string_equal(f->vm.end_detail, "an exit that is not handled: no reason (code 46)");
+}
+
 /* --- Events. */
 
 static u64 injected, injected_error;
@@ -1261,6 +1277,7 @@ int main(void)
 		T(state_refused),
 		T(controls_refused),
 		T(misconfiguration),
+		T(task_switch),
 		T(interrupted_delivery),
 		T(nmis_are_blocked),
 		T(nmi_interrupted),

@@ -261,10 +261,10 @@ enum outcome exit_dispatch(struct vcpu *v, const struct vm_exit *x)
 	case EXIT_TRIPLE:
 		vm_end(v->vm, END_RESET, "triple fault");
 		return OUT_STOP;
-	case EXIT_ERROR:
-		return vcpu_crash(v, "the processor refuses the vCPU's state: %s (code %lx)",
-				  x->why ? x->why : "no reason", x->code);
 	default:
-		return vcpu_crash(v, "an exit that is not handled: code %lx", x->code);
+		return vcpu_crash(v, "%s: %s (code %lx)",
+				  x->kind == EXIT_ERROR ? "the processor refuses the vCPU's state"
+							: "an exit that is not handled",
+				  x->why ? x->why : "no reason", x->code);
 	}
 }

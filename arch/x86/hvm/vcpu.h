@@ -97,7 +97,7 @@ struct vm_exit {
 		bool in, string;
 	} io;
 	u64 code, info1, info2; /* raw, for reports */
-	const char *why;        /* EXIT_ERROR: in words, or NULL */
+	const char *why;        /* EXIT_ERROR, EXIT_OTHER: in words, or NULL */
 	gpa_t gpa;
 	gva_t gva;          /* EXIT_NPF, if known; #PF: the address */
 	u8 bytes[INSN_MAX]; /* instruction bytes that the CPU delivered (decode assists), nbytes of them */

@@ -251,7 +251,7 @@ static const u16 reasons[] = {
 	[63] = EXIT_VENDOR_OP, /* XSAVES */
 	[64] = EXIT_VENDOR_OP, /* XRSTORS */
 };
-enum { REASON_INTERRUPT = 1, REASON_APIC_ACCESS = 44, REASON_MISCONFIG = 49 };
+enum { REASON_INTERRUPT = 1, REASON_TASK = 9, REASON_APIC_ACCESS = 44, REASON_MISCONFIG = 49 };
 
 /*
  * Code above 4 GB is 64-bit code. And where an instruction is only counted as done, the mode matters only where rip may
@@ -330,7 +330,7 @@ static void fill_exit(struct vcpu *v, u64 reason)
 		exception_exit(v, x);
 	else if (reason == REASON_MISCONFIG)
 		format(s->why, sizeof(s->why), "EPT misconfiguration at %lx, a bug of Cleave's", vmx_peek(s, RO_GPA));
-	x->why = s->why;
+	x->why = x->kind == EXIT_ERROR ? s->why : reason == REASON_TASK ? "a task switch by hardware" : NULL;
 }
 
 /* After an exit: what the guest may have changed. */
