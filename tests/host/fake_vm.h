@@ -104,6 +104,9 @@ static inline void fake_dr(struct vcpu *v, unsigned n, u64 *val, bool write)
 	memcpy(write ? &v->dr[n] : val, write ? val : &v->dr[n], sizeof(*val));
 }
 
+static unsigned fake_machine_checks;
+static inline void fake_machine_check(void) { fake_machine_checks++; }
+
 static const struct hvm_ops fake_ops = {.run = fake_run,
 					.get = fake_get,
 					.set = fake_set,
@@ -251,6 +254,7 @@ static inline struct fake_vm *fake_new(unsigned vcpus)
 				     .xsetbv = fake_xsetbv,
 				     .xmm = fake_xmm,
 				     .dr = fake_dr,
+				     .machine_check = fake_machine_check,
 				     .xcr0_mask = BITS(2, 0) | BITS(7, 5),
 				     .xsave_size = 2688,
 				     .phys_bits = 40,

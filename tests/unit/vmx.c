@@ -617,6 +617,19 @@ static void misconfiguration(void **state)
 	assert_non_null(strstr(v->exit.why, "EPT misconfiguration at 123000"));
 }
 
+static void machine_check(struct gregs *r) { exits(REASON_FAILED_ENTRY | 41, 0); }
+
+static void machine_check_at_entry(void **state)
+{
+	machine();
+	long_mode();
+	guest_runs = machine_check;
+	fake_machine_checks = 0;
+	assert_false(vcpu_run_once(v));
+	assert_non_null(strstr(f->vm.end_detail, "machine check at the entry"));
+	assert_int_equal(fake_machine_checks, 1);
+}
+
 static void unhandled(struct gregs *r) { exits(exit_reason, 0); }
 
 static void task_switch(void **state)
@@ -1277,6 +1290,7 @@ int main(void)
 		T(state_refused),
 		T(controls_refused),
 		T(misconfiguration),
+		T(machine_check_at_entry),
 		T(task_switch),
 		T(interrupted_delivery),
 		T(nmis_are_blocked),

@@ -88,15 +88,18 @@ static void log_registers(const struct trap_frame *f)
 		log("%3s %016lx%c", names[i], value[i], i % 4 == 3 || i == ARRAY_SIZE(names) - 1 ? '\n' : ' ');
 }
 
-/* The error banks that hold something (SDM 3B 16.3.2). */
-static void log_machine_check(void)
+/* SDM vol. 3, 16.3.2; while MCG_STATUS says that one is in progress, another shuts the machine down. */
+void machine_check_report(void)
 {
 	for (u32 bank = 0; bank < (rdmsr(MSR_MCG_CAP) & 0xff); bank++) {
 		u64 status = rdmsr(MSR_MC0_STATUS + 4 * bank);
 
-		if (status >> 63)
-			log("machine check bank %u: status %016lx\n", bank, status);
+		if (!(status >> 63))
+			continue;
+		log("machine check bank %u: status %016lx\n", bank, status);
+		wrmsr(MSR_MC0_STATUS + 4 * bank, 0);
 	}
+	wrmsr(MSR_MCG_STATUS, 0);
 }
 
 /* What an address that faulted says about the cause. */
@@ -116,7 +119,7 @@ void fault_report(const struct trap_frame *f)
 	    f->vector < ARRAY_SIZE(trap_names) ? trap_names[f->vector] : "exception", port_cpu(), f->error, cr2,
 	    address_hint(f, cr2));
 	if (f->vector == VEC_MC)
-		log_machine_check();
+		machine_check_report();
 	log_registers(f);
 	report_end(f->rip, f->bp);
 }

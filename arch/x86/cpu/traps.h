@@ -34,5 +34,7 @@ void traps_interrupt(u8 vector);
 const char *symbol_find(u64 addr, u64 *offset);
 /* If set: logs what is known about the vCPU that the pCPU was running, as part of a panic's report. */
 extern void (*panic_vcpu_hook)(struct vcpu *);
+/* Tells what this pCPU's error banks hold, and empties them: after #MC. */
+void machine_check_report(void);
 /* The report on an exception of our own. */
 NORETURN void fault_report(const struct trap_frame *f);

@@ -181,8 +181,10 @@ static enum outcome do_npf(struct vcpu *v, const struct vm_exit *x)
 /* Intercepted so that a guest cannot keep the CPU in an endless series of them (CVE-2015-5307, CVE-2015-8104). */
 static enum outcome do_exception(struct vcpu *v, const struct vm_exit *x)
 {
-	if (x->vector == VEC_MC)
+	if (x->vector == VEC_MC) {
+		hvm_host.machine_check();
 		return vcpu_crash(v, "machine check at %lx", v->regs.rip);
+	}
 	if (x->vector == VEC_PF)
 		hvm->set(v, REG_CR2, x->gva);
 	vcpu_exception(v, x->vector, x->has_error, x->error);

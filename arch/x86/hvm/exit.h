@@ -20,6 +20,7 @@ struct hvm_host {
 	void (*xsetbv)(u32 n, u64 val);
 	void (*xmm)(unsigned n, void *val, bool write); /* an XMM register of the vCPU that is loaded here */
 	void (*dr)(struct vcpu *v, unsigned n, u64 *val, bool write); /* DR0-3, wherever they are */
+	void (*machine_check)(void);                                  /* #MC came while a guest ran: tells of it */
 	u64 xcr0_mask;                                                /* what guests may set in XCR0; 0: no XSAVE */
 	u32 xsave_size;                                               /* of an area for all of that */
 	u8 phys_bits;

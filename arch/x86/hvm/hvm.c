@@ -105,6 +105,7 @@ int hvm_init(void)
 				     .xsetbv = xsetbv,
 				     .xmm = xmm,
 				     .dr = guest_dr,
+				     .machine_check = machine_check_report,
 				     .xcr0_mask = f->xcr0_mask,
 				     .xsave_size = f->xsave_size,
 				     .phys_bits = f->phys_bits,

@@ -142,6 +142,8 @@ static bool enterable(struct vcpu *v)
 
 static void entry_failed(struct vmx *s, u64 reason)
 {
+	if ((u16)reason == REASON_MACHINE_CHECK)
+		hvm_host.machine_check();
 	read_all(s);
 	if (vmx_check(&vmx_caps, s->f, s->why, sizeof(s->why)))
 		format(s->why, sizeof(s->why), "%s, qualification %lu", vmx_failure_text(reason), vmx_peek(s, RO_INFO));

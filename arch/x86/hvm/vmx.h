@@ -125,6 +125,7 @@ enum { EVENT_INT1 = 5, EVENT_NMI_UNBLOCKED = BIT(12) };
 #define EVENT_VALID BIT(31)
 
 #define REASON_FAILED_ENTRY BIT(31)
+enum { REASON_MACHINE_CHECK = 41 }; /* with that */
 
 /* Capability MSRs from 0x480, in their order. */
 enum { CAP_BASIC, CAP_PIN, CAP_PROC, CAP_EXIT, CAP_ENTRY, CAP_MISC, CAP_CR0_FIXED0, CAP_CR0_FIXED1, CAP_CR4_FIXED0 };
