@@ -15,14 +15,14 @@
 #include "lib/port.h"
 #include "mm/frames.h"
 
-enum op { MAP, UNMAP, PROTECT, SPLIT };
+enum op { MAP, UNMAP, SPLIT };
 
 struct change {
 	struct pt *pt;
 	struct pt_debt *debt; /* NULL: a rehearsal */
 	enum op op;
 	u64 va;            /* where the range begins */
-	struct pt_entry e; /* MAP: what to map at va. PROTECT: only its R, W, X. SPLIT: only its order */
+	struct pt_entry e; /* MAP: what to map at va. SPLIT: only its order */
 	u64 needed;        /* rehearsal: tables */
 };
 
@@ -181,8 +181,6 @@ static bool takes(const struct change *c, u64 old, unsigned level, u64 va, u64 l
 		       (!pt_present(c->e) || may_be_leaf(c->pt, va, c->e.pa + (va - c->va), level));
 	case UNMAP:
 		return whole || !old;
-	case PROTECT:
-		return !pt_is_table(c->pt->fmt, old, level) && (whole || !(old & c->pt->fmt->present));
 	case SPLIT:
 		return pt_order(level) <= c->e.order || !old;
 	}
@@ -194,19 +192,15 @@ static u64 value(const struct change *c, u64 old, unsigned level, u64 va)
 	const struct pt_format *fmt = c->pt->fmt;
 	struct pt_entry e = c->e;
 
-	if (c->op == UNMAP)
-		return 0;
-	if (c->op == SPLIT || (c->op == PROTECT && !(old & fmt->present)))
-		return old;
-	if (c->op == PROTECT) {
-		e = pt_decode(fmt, old, level, 0);
-		e.flags = (e.flags & ~PT_RWX) | (c->e.flags & PT_RWX);
-		return pt_encode(c->pt, e, level);
-	}
+	if (c->op != MAP)
+		return c->op == SPLIT ? old : 0;
 	e.pa += va - c->va;
 	u64 new = pt_encode(c->pt, e, level);
-	bool same_page = (old & fmt->present) && !pt_is_table(fmt, old, level) && !((old ^ new) & PT_ADDR);
-	return same_page && pt_present(e) ? new | (old & (fmt->accessed | fmt->dirty)) : new;
+	if (!pt_present(e) || !(old & fmt->present))
+		return new;
+	if (pt_is_table(fmt, old, level))
+		return new | fmt->accessed | fmt->dirty; /* as pages below may be, or become until the flush */
+	return (old ^ new) & PT_ADDR ? new : new | (old & (fmt->accessed | fmt->dirty));
 }
 
 /*
@@ -217,8 +211,7 @@ static bool owes_flush(const struct change *c, u64 old, u64 new)
 {
 	if (!(old & c->pt->fmt->present) || c->op == SPLIT)
 		return false;
-	unsigned allowed = c->op == PROTECT ? c->e.flags : pt_decode(c->pt->fmt, new, 1, 0).flags;
-	return (allowed & PT_RWX) != PT_RWX || (c->op != PROTECT && new != old);
+	return new != old || (~pt_decode(c->pt->fmt, new, 1, 0).flags & PT_RWX);
 }
 
 static void set_entry(struct change *c, u64 *slot, unsigned level, u64 va)
@@ -302,12 +295,6 @@ int pt_map(struct pt *pt, u64 va, u64 len, struct pt_entry e, struct pt_debt *de
 	if (!pt_present(e))
 		e.pa = 0;
 	return run((struct change){.pt = pt, .op = empty ? UNMAP : MAP, .va = va, .e = e}, len, debt);
-}
-
-int pt_protect(struct pt *pt, u64 va, u64 len, unsigned prot, struct pt_debt *debt)
-{
-	ASSERT(prot & PT_RWX); /* a page without any would be not present, and its address lost */
-	return run((struct change){.pt = pt, .op = PROTECT, .va = va, .e.flags = (u8)prot}, len, debt);
 }
 
 int pt_split(struct pt *pt, u64 va, unsigned order, struct pt_debt *debt)

@@ -102,13 +102,11 @@ int pt_init(struct pt *pt, const struct pt_format *fmt, const struct pt_ops *ops
  * The operations. va, len: multiples of 4 KB. Need the owner's lock. 0, or -ENOMEM with nothing changed.
  *
  * pt_map: [va, va + len) to e.pa onwards, with the largest leaves that alignment, cap and may_large allow; splits what
- *   is larger, replaces what is smaller. If e is not present its type fills the range, 0 unmaps it.
- * pt_protect: gives present pages the R, W, X of prot, whatever they had. Taking a permission away owes a flush even
- *   where the entry lacked it already: an earlier taker may not have flushed yet.
+ *   is larger, replaces what is smaller. If e is not present its type fills the range, 0 unmaps it. An entry that
+ * denies something owes a flush even where nothing changes: who took the permission away may not have flushed yet.
  * pt_split: makes va's entry one of at most this order.
  */
 int pt_map(struct pt *pt, u64 va, u64 len, struct pt_entry e, struct pt_debt *debt) MUST_CHECK;
-int pt_protect(struct pt *pt, u64 va, u64 len, unsigned prot, struct pt_debt *debt) MUST_CHECK;
 int pt_split(struct pt *pt, u64 va, unsigned order, struct pt_debt *debt) MUST_CHECK;
 /*
  * Sets and clears R, W, X, A, D of the present leaf that covers va. Returns it as it was before. Clearing owes a flush;

@@ -73,12 +73,14 @@ static inline u16 p2m_frame_owner(const struct p2m *p, unsigned type)
 /* The page-table entry that a page of this type has. */
 struct pt_entry p2m_leaf(enum p2m_type type, mfn_t mfn);
 
-/* p2m_set for a range of any length, inside the width. free: the guest's own frames that lose their mapping are freed
- * by the debt's settlement. Needs the lock. */
-int p2m_change(struct p2m *p, gfn_t gfn, u64 n, mfn_t mfn, enum p2m_type type, bool free, struct pt_debt *debt);
+/* FREE: the guest's own frames that lose their mapping are freed by the debt's settlement. FROZEN: RAM lacks W. */
+enum { P2M_FREE = 1, P2M_FROZEN = 2 };
+/* p2m_set for a range of any length, inside the width. Needs the lock. */
+int p2m_change(struct p2m *p, gfn_t gfn, u64 n, mfn_t mfn, enum p2m_type type, unsigned how, struct pt_debt *debt);
 /* Makes [gfn, gfn + n), inside the width, a type without frames, and frees the guest's own that are there; if all of it
- * has one of these types, or else -EAGAIN, *other: a type that is not one of them. Takes the lock, and settles. */
-int p2m_change_if(struct p2m *p, gfn_t gfn, u64 n, u32 types, u8 *other, enum p2m_type type);
+ * has one of these types, or else -EAGAIN, *other: a type that is not one of them. Takes the lock. debt: added to;
+ * NULL: settled. */
+int p2m_change_if(struct p2m *p, gfn_t gfn, u64 n, u32 types, u8 *other, enum p2m_type type, struct pt_debt *debt);
 
 /* Populates the largest block around gfn, of at most *max; *max falls to what memory still has. 0 if there is nothing
  * to populate (any more), or -ENOMEM. */

@@ -96,8 +96,10 @@ void p2m_log_stop(struct p2m *p)
 	struct pt_debt debt = PT_DEBT_NONE;
 
 	lock_take(&p->lock);
-	set_log(p, P2M_LOG_OFF);
-	for_all_ram(p, false, &debt);
+	if (p->log) {
+		set_log(p, P2M_LOG_OFF);
+		for_all_ram(p, false, &debt);
+	}
 	lock_drop(&p->lock);
 	pt_settle(&p->pt, &debt);
 }
@@ -136,7 +138,7 @@ int p2m_make_writable(struct p2m *p, gfn_t gfn)
 	lock_take(&p->lock);
 	struct p2m_entry e = p2m_entry_at(p, gfn);
 	if (e.type == P2M_TRACKED) {
-		err = p2m_change(p, gfn, 1, e.mfn, P2M_RAM, false, &debt);
+		err = p2m_change(p, gfn, 1, e.mfn, P2M_RAM, 0, &debt);
 	} else if (e.type == P2M_RAM) {
 		p2m_call_off(p, gfn, 1);
 		if (e.order && p->log > P2M_LOG_KEEP && !(e.flags & PT_W))

@@ -279,27 +279,29 @@ static enum p2m_reason reason_of(const struct p2m *p, gfn_t gfn, mfn_t mfn, enum
 	return mfn_eq(p2m_entry_at(p, gfn).mfn, mfn) ? P2M_PERMISSION : P2M_OVERLAY;
 }
 
-int p2m_change(struct p2m *p, gfn_t gfn, u64 n, mfn_t mfn, enum p2m_type type, bool free, struct pt_debt *debt)
+int p2m_change(struct p2m *p, gfn_t gfn, u64 n, mfn_t mfn, enum p2m_type type, unsigned how, struct pt_debt *debt)
 {
 	enum p2m_reason reason = reason_of(p, gfn, mfn, type);
-	struct pt_debt freed = PT_DEBT_NONE;
+	struct pt_debt all = *debt; /* what is listed on top of it is undone by being put back */
+	struct pt_entry leaf = p2m_leaf(type, mfn);
 	u64 splits = p->pt.splits;
 
 	p2m_call_off(p, gfn, n);
-	account(p, gfn, n, false, free ? &freed : NULL);
+	account(p, gfn, n, false, how & P2M_FREE ? &all : NULL);
 	int err = check_frames(p, mfn, n, type);
 	if (err)
 		goto undo;
 	count_overlay(p, gfn, n, type, true);
-	err = pt_map(&p->pt, gfn_to_gpa(gfn), n << PAGE_SHIFT, p2m_leaf(type, mfn), &freed);
+	leaf.flags &= how & P2M_FROZEN ? (u8)~PT_W : 0xff;
+	err = pt_map(&p->pt, gfn_to_gpa(gfn), n << PAGE_SHIFT, leaf, &all);
 	if (err)
 		goto uncount;
 	if (P2M_MASK(type) & P2M_OWNED)
 		frames_set_gfn(mfn, n, gfn);
 	p->splits[reason] += p->pt.splits - splits;
-	pt_merge(&p->pt, gfn_to_gpa(gfn), &freed);
+	pt_merge(&p->pt, gfn_to_gpa(gfn), &all);
 	atomic_store(&p->work.changed, true);
-	*debt = freed;
+	*debt = all;
 	return 0;
 
 uncount:
@@ -309,16 +311,16 @@ undo:
 	return err;
 }
 
-int p2m_change_if(struct p2m *p, gfn_t gfn, u64 n, u32 types, u8 *other, enum p2m_type type)
+int p2m_change_if(struct p2m *p, gfn_t gfn, u64 n, u32 types, u8 *other, enum p2m_type type, struct pt_debt *debt)
 {
-	struct pt_debt debt = PT_DEBT_NONE;
+	struct pt_debt own = PT_DEBT_NONE;
 	int err = -EAGAIN;
 
 	lock_take(&p->lock);
 	if (all_are(p, gfn, n, types, other))
-		err = p2m_change(p, gfn, n, MFN_NONE, type, true, &debt);
+		err = p2m_change(p, gfn, n, MFN_NONE, type, P2M_FREE, debt ? debt : &own);
 	lock_drop(&p->lock);
-	pt_settle(&p->pt, &debt);
+	pt_settle(&p->pt, &own);
 	return err;
 }
 
@@ -353,7 +355,7 @@ int p2m_set(struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order, enum p2m_type t
 	if (err)
 		return err;
 	lock_take(&p->lock);
-	err = p2m_change(p, gfn, BIT(order), mfn, type, false, &debt);
+	err = p2m_change(p, gfn, BIT(order), mfn, type, 0, &debt);
 	lock_drop(&p->lock);
 	pt_settle(&p->pt, &debt);
 	return err;
@@ -364,7 +366,7 @@ int p2m_remove(struct p2m *p, gfn_t gfn, unsigned order)
 	int err = check_range(p, gfn, MFN_NONE, order, P2M_NONE);
 	u8 other;
 
-	return err ? err : p2m_change_if(p, gfn, BIT(order), ~0u, &other, P2M_NONE);
+	return err ? err : p2m_change_if(p, gfn, BIT(order), ~0u, &other, P2M_NONE, NULL);
 }
 
 int p2m_protect(struct p2m *p, gfn_t gfn, unsigned order, enum p2m_type type)
@@ -377,7 +379,7 @@ int p2m_protect(struct p2m *p, gfn_t gfn, unsigned order, enum p2m_type type)
 	struct p2m_entry e = p2m_entry_at(p, gfn);
 	int err = -EPERM;
 	if ((P2M_MASK(e.type) & P2M_MEMORY) && e.order >= order)
-		err = p2m_change(p, gfn, BIT(order), e.mfn, type, false, &debt);
+		err = p2m_change(p, gfn, BIT(order), e.mfn, type, 0, &debt);
 	lock_drop(&p->lock);
 	pt_settle(&p->pt, &debt);
 	return err;

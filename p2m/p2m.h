@@ -164,10 +164,11 @@ int p2m_protect(struct p2m *p, gfn_t gfn, unsigned order, enum p2m_type type);
  * Ballooning, at order 0 or 9: the guest gives RAM back, and gets it again, zeroed. All or nothing. -EINVAL: order,
  * alignment, width; -EPERM: not all of it is RAM of the guest; -EEXIST: some of it is given back already; -ENOENT: not
  * all of it was given back; -ENOMEM. A reclaim for which there is no memory, not even to undo it, succeeds: what is
- * missing comes at first touch.
+ * missing comes at first touch. debt: what the operation owes is added to it, so that one pt_settle does for many;
+ * NULL: it is settled.
  */
-int p2m_balloon(struct p2m *p, gfn_t gfn, unsigned order);
-int p2m_reclaim(struct p2m *p, gfn_t gfn, unsigned order);
+int p2m_balloon(struct p2m *p, gfn_t gfn, unsigned order, struct pt_debt *debt);
+int p2m_reclaim(struct p2m *p, gfn_t gfn, unsigned order, struct pt_debt *debt);
 
 /*
  * The dirty log. start: no RAM counts as dirty; what comes new is. harvest: sets the bit of each frame in [first, first
@@ -200,7 +201,8 @@ enum p2m_verdict p2m_fault(struct p2m *p, gpa_t gpa, unsigned access);
 
 /*
  * The checked accessors to guest memory: copy between a buffer and guest-physical memory, populating on demand. Return
- * 0 or -EFAULT if any byte has no RAM there (for writes: no writable RAM); nothing is copied then. May span pages.
+ * 0 or -EFAULT if any byte has no RAM there (for writes: no writable RAM); nothing is copied then, unless the guest
+ * gives a page back meanwhile. May span pages.
  */
 int p2m_read(struct p2m *p, gpa_t gpa, void *buf, size_t len);
 int p2m_write(struct p2m *p, gpa_t gpa, const void *buf, size_t len);
@@ -210,7 +212,7 @@ int p2m_write_rom(struct p2m *p, gpa_t gpa, const void *buf, size_t len);
  * -EFAULT/-EINVAL. */
 int p2m_cmpxchg(struct p2m *p, gpa_t gpa, void *old, const void *new, unsigned size, bool *done);
 
-/* Frames of RAM in pages of this order (0, 9, 18) or larger. */
+/* Frames that are mapped, be they RAM or not, by pages of this order (0, 9, 18) or larger. */
 u64 p2m_frames(const struct p2m *p, unsigned order);
 /* Report lines. @p2m: statistics. @map: one letter for each 2 MB from gfn on; returns where the next line begins, or
  * 0. */

@@ -55,7 +55,7 @@ static int install(struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order, enum p2m
 
 	lock_take(&p->lock);
 	if (plan(p, gfn, order) == (int)order)
-		err = p2m_change(p, GFN(ROUND_DOWN(gfn.n, BIT(order))), BIT(order), mfn, type, false, &debt);
+		err = p2m_change(p, GFN(ROUND_DOWN(gfn.n, BIT(order))), BIT(order), mfn, type, 0, &debt);
 	lock_drop(&p->lock);
 	pt_settle(&p->pt, &debt);
 	return err;
@@ -94,8 +94,7 @@ int p2m_touch(struct p2m *p, gfn_t gfn)
 {
 	unsigned max = MIN((unsigned)p->max_order, (unsigned)ORDER_2M);
 
-	if (p->max_order == ORDER_1G && plan_now(p, gfn, ORDER_1G) == ORDER_1G &&
-	    !bring(p, gfn, ORDER_1G, FRAMES_CLEAN))
+	if (p->max_order == ORDER_1G && p2m_get(p, gfn).order == ORDER_1G && !bring(p, gfn, ORDER_1G, FRAMES_CLEAN))
 		return 0;
 	return p2m_populate_at(p, gfn, &max);
 }
@@ -127,7 +126,7 @@ int p2m_populate_on_demand(struct p2m *p, gfn_t first)
 {
 	const struct p2m_slot *s = p2m_slot_at(p, first, 1);
 	u8 other;
-	int err = s ? p2m_change_if(p, s->first, s->frames, P2M_MASK(P2M_NONE), &other, P2M_DEMAND) : -EINVAL;
+	int err = s ? p2m_change_if(p, s->first, s->frames, P2M_MASK(P2M_NONE), &other, P2M_DEMAND, NULL) : -EINVAL;
 
 	return err == -EAGAIN ? -EEXIST : err;
 }

@@ -5,12 +5,12 @@
 
 #define CELLS 64u /* of a line of the map: bounds the time that it takes */
 
-/* Two lines, for one of all that would be longer than a message may be. */
+/* Several lines, for one of all that would be longer than a message may be. */
 void p2m_report(struct p2m *p, const char *name)
 {
 	const struct pt *pt = &p->pt;
 	u64 all = p2m_frames(p, ORDER_4K), large = p2m_frames(p, ORDER_2M), permille = all ? large * 1000 / all : 0;
-	const u64 *split = p->splits;
+	const u64 *split = p->splits, *fault = p->faults;
 
 	log("@p2m guest=%s 1g=%lu 2m=%lu 4k=%lu super=%lu.%lu tables=%lu splits=%lu merges=%lu collapses=%lu "
 	    "cancelled=%lu used=%lu\n",
@@ -18,6 +18,8 @@ void p2m_report(struct p2m *p, const char *name)
 	    pt->merges, p->collapses, p->cancelled, p->working_set);
 	log("@splits guest=%s overlay=%lu balloon=%lu permission=%lu dirty=%lu track=%lu\n", name, split[P2M_OVERLAY],
 	    split[P2M_BALLOON], split[P2M_PERMISSION], split[P2M_DIRTY], split[P2M_TRACK]);
+	log("@faults guest=%s retry=%lu mmio=%lu deny=%lu nomem=%lu\n", name, fault[P2M_RETRY], fault[P2M_TO_MMIO],
+	    fault[P2M_DENY], fault[P2M_NOMEM]);
 }
 
 u64 p2m_frames(const struct p2m *p, unsigned order)
@@ -48,11 +50,12 @@ static char cell(const struct p2m *p, gfn_t gfn)
 
 gfn_t p2m_report_map(const struct p2m *p, const char *name, gfn_t from)
 {
-	const struct p2m_slot *last = &p->slot[p->nslots - 1];
-	u64 first = from.n & ~BITS(ORDER_2M - 1, 0), gfn = first, end = p->nslots ? last->first.n + last->frames : 0;
+	u64 first = from.n & ~BITS(ORDER_2M - 1, 0), gfn = first, end = 0;
 	char text[CELLS + 1];
 	unsigned n = 0;
 
+	if (p->nslots)
+		end = p->slot[p->nslots - 1].first.n + p->slot[p->nslots - 1].frames;
 	for (; gfn < end && n < CELLS; gfn += BIT(ORDER_2M))
 		text[n++] = cell(p, GFN(gfn));
 	text[n] = 0;

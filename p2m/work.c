@@ -7,7 +7,8 @@
  *
  *     begin     a fresh 2 MB block; the pages are write-protected, flushed
  *     copy      32 pages a step or, if the guest keeps writing to them, more; without the lock; nobody can write them
- *     switch    under the lock: one leaf instead of the table; flush; the old frames are freed
+ *     switch    under the lock: one leaf instead of the table, as read-only as that; flush; the old frames are freed;
+ *               the leaf is made writable. Earlier, one CPU could write the new page while another reads the old one
  *
  * Whoever wants to write to a page in between, or changes any of them, calls the collapse off: the pages are writable
  * again at once, and the worker frees its block when it notices. The next try is some time later.
@@ -23,7 +24,8 @@
 #include "p2m/internal.h"
 
 #define NEVER       (~0ul)
-#define LOOK        64u           /* entries that a scan's step looks at */
+#define LOOK        64u           /* entries that a scan's step looks at... */
+#define TABLE_LOOKS 7u            /* ...a table counts as that many more */
 #define LOOK_SAMPLE 256u          /* the same for a sample's */
 #define COPY        32u           /* frames; doubled with each collapse in a row that is called off */
 #define PACE_NS     1000000ul     /* between two collapses: 2 GB/s at most */
@@ -31,6 +33,7 @@
 #define RETRY_NS    1000000000ul  /* the same after one in which a collapse was called off, or had no memory */
 #define SAMPLE_NS   10000000000ul /* between two samples */
 #define PAGES       BIT(ORDER_2M)
+#define RESERVE     (4 * PAGES) /* free memory that is left alone: others must not fail for what is only borrowed */
 
 /* Gives the 512 pages of a collapse their permission back, or takes it. Needs the lock. */
 static void protect(struct p2m *p, gfn_t first, bool writable, struct pt_debt *debt)
@@ -69,9 +72,11 @@ static void begin(struct p2m *p, gfn_t first)
 {
 	struct p2m_collapse *c = &p->work.current;
 	struct pt_debt debt = PT_DEBT_NONE;
+	struct frames_stats memory;
 	mfn_t to;
 
-	if (frames_alloc(ORDER_2M, p->owner, 0, &to)) {
+	frames_stats(&memory);
+	if (memory.free < RESERVE || frames_alloc(ORDER_2M, p->owner, 0, &to)) {
 		p->work.failed = true;
 		p->work.at = GFN(p->limit); /* nor for any other */
 		return;
@@ -97,12 +102,15 @@ static void finish(struct p2m *p)
 	lock_take(&p->lock);
 	if (c->running) {
 		atomic_store(&c->running, false);
-		err = p2m_change(p, c->gfn, PAGES, c->to, P2M_RAM, true, &debt);
-		p->collapses += !err;
+		err = p2m_change(p, c->gfn, PAGES, c->to, P2M_RAM, P2M_FREE | P2M_FROZEN, &debt);
+	}
+	if (!err) {
+		pt_settle(&p->pt, &debt);
+		pt_flags(&p->pt, gfn_to_gpa(c->gfn), PT_W, 0, &debt);
+		p->collapses++;
 	}
 	c->active = false;
 	lock_drop(&p->lock);
-	pt_settle(&p->pt, &debt);
 	if (!err) {
 		p->work.haste = 0;
 		return;
@@ -160,6 +168,7 @@ static void scan(struct p2m *p, u64 now)
 		struct p2m_entry e = p2m_get(p, gfn);
 		w->at.n = gfn.n + MAX(p2m_rest(e, gfn), PAGES);
 		bool table = !e.order || (e.order == ORDER_2M && IS_ALIGNED(gfn.n, BIT(ORDER_1G)));
+		i += table ? TABLE_LOOKS : 0;
 		if (table && look_at(p, gfn)) {
 			begin(p, gfn);
 			return;

@@ -370,7 +370,7 @@ static void do_balloon(void)
 		out += t == P2M_BALLOONED;
 	}
 	maybe_fail(8, 2);
-	int err = p2m_balloon(&p2m, GFN(gfn), order);
+	int err = p2m_balloon(&p2m, GFN(gfn), order, NULL);
 	if (!in_ram_slot(gfn, n))
 		CHECK(err == -EPERM);
 	else if (ram == n)
@@ -395,7 +395,7 @@ static void do_reclaim(void)
 		out += model[i].type == P2M_BALLOONED;
 	struct frames_stats memory;
 	bool failing = maybe_fail(8, 2);
-	int err = p2m_reclaim(&p2m, GFN(gfn), order);
+	int err = p2m_reclaim(&p2m, GFN(gfn), order, NULL);
 	host_fail_alloc(0);
 	frames_stats(&memory);
 	if (!in_ram_slot(gfn, n))

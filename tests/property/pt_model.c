@@ -175,19 +175,20 @@ static int do_unmap(u64 va, u64 len, struct pt_debt *debt)
 	return pt_map(&pt, va, len, (struct pt_entry){0}, debt);
 }
 
+/* The first page that is there in the range, again, with other permissions. */
 static int do_protect(u64 va, u64 len, struct pt_debt *debt)
 {
 	u8 prot = random_prot();
-	bool any = false;
+	unsigned i = 0;
 
-	for (unsigned i = 0; i < probes; i++) {
-		if (probe[i] < va || probe[i] >= va + len || !before[i].present)
-			continue;
-		after[i].prot = prot;
-		any = true;
-	}
-	int err = pt_protect(&pt, va, len, prot, debt);
-	if (!err && any && prot != PT_RWX)
+	while (i < probes && (probe[i] < va || !before[i].present))
+		i++;
+	if (i == probes || probe[i] >= va + len)
+		return 0;
+	struct pt_entry e = {.pa = before[i].pa, .flags = prot | PT_USER, .type = before[i].type};
+	after[i].prot = prot;
+	int err = pt_map(&pt, probe[i], PAGE_SIZE, e, debt);
+	if (!err && prot != PT_RWX)
 		CHECK(debt->flush);
 	return err;
 }

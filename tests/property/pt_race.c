@@ -103,14 +103,21 @@ static void *cpu(void *arg)
 	return NULL;
 }
 
+static int protect_page(u64 va, unsigned prot, struct pt_debt *debt)
+{
+	struct pt_entry e = {.pa = BASE + va, .flags = prot | PT_USER, .type = 1};
+
+	return pt_map(&pt, va, PAGE_SIZE, e, debt);
+}
+
 static void change(unsigned round)
 {
 	struct pt_debt debt = PT_DEBT_NONE;
 	u64 va = (round * 13 % 512) * PAGE_SIZE;
-	int err = pt_protect(&pt, va, PAGE_SIZE, PT_R | PT_X, &debt);
+	int err = protect_page(va, PT_R | PT_X, &debt);
 
 	pt_settle(&pt, &debt);
-	err |= pt_protect(&pt, va, PAGE_SIZE, PT_RWX, &debt);
+	err |= protect_page(va, PT_RWX, &debt);
 	if (round & 1)
 		pt_merge(&pt, 0, &debt);
 	pt_settle(&pt, &debt);
@@ -165,13 +172,13 @@ static void first_write(unsigned round)
 	only_first = protect;
 	delay = round * 7 % 1000;
 	release_cpu();
-	err |= protect ? pt_protect(&pt, 0, PAGE_SIZE, PT_R | PT_W, &debt) : pt_split(&pt, 0, 0, &debt);
+	err |= protect ? protect_page(0, PT_R | PT_W, &debt) : pt_split(&pt, 0, 0, &debt);
 	hold_cpu();
 	check_dirtied();
 	only_first = false;
 	release_cpu();
 	pt_settle(&pt, &debt);
-	err |= pt_protect(&pt, 0, PAGE_SIZE, PT_RWX, &debt);
+	err |= protect_page(0, PT_RWX, &debt);
 	if (err)
 		die("out of memory");
 }

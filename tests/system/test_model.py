@@ -19,10 +19,11 @@ SIZES = {
            {"CPUS": 1, "WRITERS": 2, "OPS": "0b000011"},
            {"CPUS": 1, "WRITERS": 2, "OPS": "0b100001"},
            {"CPUS": 2, "OPS": "0b000001"}],
+    "move": [{"CPUS": 1}, {"CPUS": 2}],
     "flush": [{"CPUS": 1}, {"CPUS": 2, "GENS": 3, "CACHE": 0}, {"CPUS": 1, "WRITERS": 2}],
     "posted": [{"POSTERS": 2}, {"POSTERS": 1, "TIMES": 3, "EXITS": 3}],
 }
-QUICK = {"pt": 2, "flush": 2, "posted": 2}  # how many of these are tried on mutants
+QUICK = {"pt": 2, "move": 2, "flush": 2, "posted": 2}  # how many of these are tried on mutants
 
 pytestmark = pytest.mark.skipif(not shutil.which("spin"), reason="spin is not installed")
 

@@ -403,8 +403,8 @@ static void give_back(void)
 		if (!err && frames_free(taken, 0, OWNER_HOST))
 			die("a frame cannot be freed");
 	} else {
-		expect(p2m_balloon(p, GFN(gfn), order), "a page cannot be given back");
-		int err = p2m_reclaim(p, GFN(gfn), order);
+		expect(p2m_balloon(p, GFN(gfn), order, NULL), "a page cannot be given back");
+		int err = p2m_reclaim(p, GFN(gfn), order, NULL);
 		if (err == -ENOMEM || err == -ENOENT) /* there was no memory for one of the two */
 			err = 0;
 		expect(err, "memory cannot be reclaimed");

@@ -475,6 +475,37 @@ static void pae_tables_are_checked(void **state)
 	assert_int_equal(guest_write_cr(v, 3, FAKE_RAM + 0x20), 0);
 }
 
+/* Memory that was given back reads ones and loses what is written, by whatever instruction: the guest goes on. */
+static void memory_that_was_given_back_is_like_none(void **state)
+{
+	static const struct {
+		const char *code;
+		unsigned len, access;
+		u64 offset;
+	} t[] = {
+		{"\x8b\x03", 2, P2M_READ, 0},          /* mov eax, [rbx] */
+		{"\x83\x0b\x05", 3, P2M_WRITE, 0},     /* or dword [rbx], 5 */
+		{"\xf0\x83\x0b\x05", 4, P2M_WRITE, 0}, /* lock or */
+		{"\xf3\xa4", 2, P2M_READ, 0},          /* rep movsb, from one such page into another */
+		{"\x8b\x03", 2, P2M_READ, 4094},       /* over two of them */
+	};
+	const u64 page = 0x305;
+
+	f->answer = ~0ul;
+	for (u64 gfn = page; gfn <= page + 1; gfn++)
+		assert_int_equal(p2m_balloon(&f->vm.p2m, GFN(gfn), 0, NULL), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(t); i++) {
+		v->BX = v->SI = (page << PAGE_SHIFT) + t[i].offset;
+		v->DI = (page + 1) << PAGE_SHIFT;
+		v->CX = 4;
+		fake_code(f, t[i].code, t[i].len);
+		assert_int_equal(fake_npf(f, v->BX, t[i].access), OUT_RESUME);
+		assert_int_equal(f->vm.ending, 0);
+		assert_false(v->event.valid);
+		assert_int_equal(v->regs.rip, FAKE_CODE + t[i].len);
+	}
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -484,6 +515,7 @@ int main(void)
 		T(mmio_xmm),
 		T(local_apic_page),
 		T(movs_between_ram_and_device),
+		T(memory_that_was_given_back_is_like_none),
 		T(segment_from_device),
 		T(push_from_device),
 		T(straddles_ram_and_device),

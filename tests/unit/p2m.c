@@ -1,47 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE /* memfd_create */
-#include "p2m/p2m.h"
+#include "tests/host/p2m_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
-#include "lib/bits.h"
-#include "lib/errno.h"
-#include "lib/port.h"
-#include "mm/frames.h"
-#include "p2m/internal.h"
-#include "tests/host/frames_audit.h"
-#include "tests/host/host.h"
-
-#define OWNER (OWNER_GUEST + 3)
-#define OTHER (OWNER_GUEST + 4)
-#define RAM   0x100000u /* gfn of the slot that most tests use: at 4 GB */
-
-static struct p2m p2m;
-static const struct pt_format *table_format;
-
-static struct frames_stats memory(void)
-{
-	struct frames_stats s;
-
-	frames_stats(&s);
-	return s;
-}
-
-static mfn_t alloc(unsigned order, u16 owner)
-{
-	mfn_t mfn;
-
-	assert_int_equal(frames_alloc(order, owner, FRAMES_ZERO, &mfn), 0);
-	return mfn;
-}
+static int setup(void **state) { return setup_empty(state); }
 
 static void assert_entry(u64 gfn, mfn_t mfn, unsigned order, enum p2m_type type)
 {
@@ -54,8 +19,6 @@ static void assert_entry(u64 gfn, mfn_t mfn, unsigned order, enum p2m_type type)
 
 static void assert_type(u64 gfn, enum p2m_type type) { assert_int_equal(p2m_get(&p2m, GFN(gfn)).type, type); }
 
-static void assert_clean(void) { assert_int_equal(p2m_audit(&p2m), 0); }
-
 static void add_slot(u64 first, u64 frames, enum p2m_type type)
 {
 	assert_int_equal(p2m_add_slot(&p2m, GFN(first), frames, type), 0);
@@ -66,27 +29,6 @@ static void add_ram(u64 first, u64 frames)
 {
 	add_slot(first, frames, P2M_RAM);
 	assert_int_equal(p2m_populate(&p2m, GFN(first)), 0);
-}
-
-static int setup(void **state)
-{
-	table_format = *state;
-	host_machine(64 * MB);
-	host_log_clear();
-	return p2m_init(&p2m, table_format, OWNER, ORDER_1G, 40);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	host_fail_alloc(0);
-	host_on_flush = NULL;
-	assert_clean();
-	p2m_free(&p2m);
-	frames_free_all(OTHER);
-	assert_int_equal(frames_audit(), 0);
-	assert_true(memory().total - memory().free <= 8); /* the heap's own */
-	return 0;
 }
 
 /* Slots and populating. */
@@ -146,7 +88,7 @@ static void a_gigabyte_is_one_page_where_all_allow_it(void **state)
 	(void)state;
 	p2m_free(&p2m);
 	host_machine(3 * GB);
-	assert_int_equal(p2m_init(&p2m, table_format, OWNER, ORDER_1G, 40), 0);
+	assert_int_equal(p2m_init(&p2m, p2m.pt.fmt, OWNER, ORDER_1G, 40), 0);
 	alias(GB, 2 * GB);
 	add_ram(BIT(18) - 512, 512 + BIT(18) + 512);
 	assert_int_equal(p2m.pt.leaves[2], 1);
@@ -165,7 +107,35 @@ static void a_gigabyte_is_one_page_where_all_allow_it(void **state)
 	assert_clean();
 	p2m_free(&p2m);
 	host_machine(64 * MB);
-	assert_int_equal(p2m_init(&p2m, table_format, OWNER, ORDER_1G, 40), 0);
+	assert_int_equal(p2m_init(&p2m, p2m.pt.fmt, OWNER, ORDER_1G, 40), 0);
+}
+
+/* The last gigabyte in one piece is not broken for the 2 MB before it. */
+static void gigabytes_come_first(void **state)
+{
+	mfn_t whole, table[8], taken;
+
+	(void)state;
+	p2m_free(&p2m);
+	host_machine(2 * GB);
+	alias(GB, GB);
+	whole = alloc(ORDER_1G, OTHER);
+	for (unsigned i = 0; i < ARRAY_SIZE(table); i++)
+		table[i] = alloc(0, OTHER);
+	for (int order = ORDER_1G; order >= 0; order--)
+		while (!frames_alloc((unsigned)order, OTHER, 0, &taken))
+			continue;
+	for (unsigned i = 0; i < ARRAY_SIZE(table); i++)
+		assert_int_equal(frames_free(table[i], 0, OTHER), 0);
+	assert_int_equal(frames_free(whole, ORDER_1G, OTHER), 0);
+	assert_int_equal(p2m_init(&p2m, p2m.pt.fmt, OWNER, ORDER_1G, 40), 0);
+	add_slot(BIT(18) - 512, 512 + BIT(18), P2M_RAM);
+	assert_int_equal(p2m_populate(&p2m, GFN(BIT(18) - 512)), -ENOMEM);
+	assert_int_equal(p2m.pt.leaves[2], 1);
+	assert_clean();
+	p2m_free(&p2m);
+	host_machine(64 * MB);
+	assert_int_equal(p2m_init(&p2m, p2m.pt.fmt, OWNER, ORDER_1G, 40), 0);
 }
 
 static void populating_falls_back_when_large_blocks_are_gone(void **state)
@@ -744,15 +714,11 @@ static void the_audit_sees_every_kind_of_corruption(void **state)
 
 int main(void)
 {
-#define T(f)                                                            \
-	{#f " (npt)", f, setup, teardown, (void *)&pt_format_long},     \
-	{                                                               \
-#f " (ept)", f, setup, teardown, (void *)&pt_format_ept \
-	}
 	const struct CMUnitTest tests[] = {
 		T(a_slot_is_checked),
 		T(a_pc_with_its_hole_below_1_mb_still_gets_large_pages),
 		T(a_gigabyte_is_one_page_where_all_allow_it),
+		T(gigabytes_come_first),
 		T(populating_falls_back_when_large_blocks_are_gone),
 		T(populating_stops_when_memory_ends_and_can_be_repeated),
 		T(new_memory_is_zero),

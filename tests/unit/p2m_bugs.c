@@ -3,91 +3,9 @@
  * Bugs that others shipped in what the P2M does, one test each. Those that concern a single set or the engine alone are
  * beside the other tests of these, in p2m.c and pt.c.
  */
-#include "p2m/p2m.h"
+#include "tests/host/p2m_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "lib/bits.h"
-#include "lib/errno.h"
-#include "lib/port.h"
-#include "mm/frames.h"
-#include "p2m/internal.h"
-#include "tests/host/frames_audit.h"
-#include "tests/host/host.h"
-
-#define OWNER (OWNER_GUEST + 3)
-#define OTHER (OWNER_GUEST + 4)
-#define RAM   0x100000u /* gfn: at 4 GB */
-#define PAGES 2048u
-
-static struct p2m p2m;
-
-static gpa_t gpa(u64 gfn) { return gfn_to_gpa(GFN(gfn)); }
-static struct p2m_entry entry(u64 gfn) { return p2m_entry_at(&p2m, GFN(gfn)); }
-static void assert_clean(void) { assert_int_equal(p2m_audit(&p2m), 0); }
-
-static u64 free_frames(void)
-{
-	struct frames_stats s;
-
-	frames_stats(&s);
-	return s.free;
-}
-
-static mfn_t alloc(unsigned order, u16 owner)
-{
-	mfn_t mfn;
-
-	assert_int_equal(frames_alloc(order, owner, FRAMES_ZERO, &mfn), 0);
-	return mfn;
-}
-
-static int setup(void **state)
-{
-	host_machine(64 * MB);
-	host_log_clear();
-	return p2m_init(&p2m, *state, OWNER, ORDER_1G, 40) || p2m_add_slot(&p2m, GFN(RAM), PAGES, P2M_RAM) ||
-	       p2m_populate(&p2m, GFN(RAM));
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	host_fail_alloc(0);
-	host_on_irq = NULL;
-	assert_clean();
-	p2m_free(&p2m);
-	frames_free_all(OTHER);
-	assert_int_equal(frames_audit(), 0);
-	host_machine_free();
-	return 0;
-}
-
-/* Something that happens on another pCPU, once, after the n-th lookup from now. */
-static void (*meanwhile)(void);
-static unsigned lookups;
-
-static void on_irq(bool off)
-{
-	void (*fn)(void) = meanwhile;
-
-	if (off || !fn || lookups--)
-		return;
-	meanwhile = NULL;
-	fn();
-}
-
-static void interfere(void (*fn)(void), unsigned after)
-{
-	meanwhile = fn;
-	lookups = after;
-	host_on_irq = on_irq;
-}
+static int setup(void **state) { return setup_ram(state); }
 
 /* All that a change without effect must leave as it was. */
 static struct {
@@ -131,7 +49,7 @@ static int set_over_all_sizes(void) { return p2m_set(&p2m, GFN(RAM), spare, 10, 
 static int set_small(void) { return p2m_set(&p2m, GFN(RAM + 5), small, 0, P2M_RAM); }
 static int overlay(void) { return p2m_set(&p2m, GFN(RAM + 8), MFN_NONE, 3, P2M_MMIO); }
 static int removal(void) { return p2m_remove(&p2m, GFN(RAM + 1025), 0); }
-static int balloon(void) { return p2m_balloon(&p2m, GFN(RAM + 1536), 0); }
+static int balloon(void) { return p2m_balloon(&p2m, GFN(RAM + 1536), 0, NULL); }
 static int track(void) { return p2m_protect(&p2m, GFN(RAM + 1537), 0, P2M_TRACKED); }
 static int read_only(void) { return p2m_protect(&p2m, GFN(RAM + 1538), 0, P2M_RO); }
 static int split_all(void) { return p2m_log_start(&p2m, P2M_LOG_EAGER); }
@@ -194,12 +112,12 @@ static void xsa_388_every_order_is_done_or_refused(void **state)
 		bool page = order == ORDER_4K || order == ORDER_2M;
 		save();
 		if (!page) {
-			assert_int_equal(p2m_balloon(&p2m, GFN(RAM), order), -EINVAL);
-			assert_int_equal(p2m_reclaim(&p2m, GFN(RAM), order), -EINVAL);
+			assert_int_equal(p2m_balloon(&p2m, GFN(RAM), order, NULL), -EINVAL);
+			assert_int_equal(p2m_reclaim(&p2m, GFN(RAM), order, NULL), -EINVAL);
 		}
 		if (order) {
-			assert_int_equal(p2m_balloon(&p2m, GFN(RAM + 1), order), -EINVAL);
-			assert_int_equal(p2m_reclaim(&p2m, GFN(RAM + 1), order), -EINVAL);
+			assert_int_equal(p2m_balloon(&p2m, GFN(RAM + 1), order, NULL), -EINVAL);
+			assert_int_equal(p2m_reclaim(&p2m, GFN(RAM + 1), order, NULL), -EINVAL);
 			assert_int_equal(p2m_protect(&p2m, GFN(RAM + 1), order, P2M_RO), -EINVAL);
 			assert_int_equal(p2m_remove(&p2m, GFN(RAM + 1), order), -EINVAL);
 			assert_int_equal(p2m_set(&p2m, GFN(RAM + 1), MFN_NONE, order, P2M_MMIO), -EINVAL);
@@ -264,14 +182,14 @@ static void a_dirty_page_stays_so_whatever_becomes_of_its_permissions(void **sta
 	}
 }
 
-static void take_away(void) { assert_int_equal(p2m_balloon(&p2m, GFN(RAM + 3), 0), 0); }
+static void take_away(void) { assert_int_equal(p2m_balloon(&p2m, GFN(RAM + 3), 0, NULL), 0); }
 static void make_rom(void) { assert_int_equal(p2m_protect(&p2m, GFN(RAM + 3), 0, P2M_RO), 0); }
 
 static void exchange(void)
 {
 	take_away();
 	(void)alloc(0, OTHER); /* or it would be the same frame again */
-	assert_int_equal(p2m_reclaim(&p2m, GFN(RAM + 3), 0), 0);
+	assert_int_equal(p2m_reclaim(&p2m, GFN(RAM + 3), 0, NULL), 0);
 }
 
 /*
@@ -294,7 +212,7 @@ static void a_fault_repairs_only_what_is_there_now(void **state)
 		assert_int_equal(entry(RAM + 3).flags & PT_W, type[i] == P2M_RAM ? PT_W : 0);
 		assert_clean();
 		if (type[i] == P2M_BALLOONED)
-			assert_int_equal(p2m_reclaim(&p2m, GFN(RAM + 3), 0), 0);
+			assert_int_equal(p2m_reclaim(&p2m, GFN(RAM + 3), 0, NULL), 0);
 		else
 			assert_int_equal(p2m_protect(&p2m, GFN(RAM + 3), 0, P2M_RAM), 0);
 	}
@@ -353,9 +271,9 @@ static void xsa_410_a_teardown_is_in_steps_and_complete(void **state)
 	assert_int_equal(p2m_init(&other, *state, OTHER, ORDER_2M, 40), 0);
 	assert_int_equal(p2m_add_slot(&other, GFN(0), 512, P2M_RAM), 0);
 	for (u64 gfn = RAM; gfn < RAM + PAGES; gfn += 2)
-		assert_int_equal(p2m_balloon(&p2m, GFN(gfn), 0), 0);
+		assert_int_equal(p2m_balloon(&p2m, GFN(gfn), 0, NULL), 0);
 	for (u64 gfn = RAM; gfn < RAM + PAGES; gfn += 4)
-		assert_int_equal(p2m_reclaim(&p2m, GFN(gfn), 0), 0);
+		assert_int_equal(p2m_reclaim(&p2m, GFN(gfn), 0, NULL), 0);
 	assert_int_equal(p2m_log_start(&p2m, P2M_LOG_EAGER), 0);
 	u64 before = free_frames();
 	for (; p2m_free_step(&p2m); steps++) {
@@ -382,10 +300,10 @@ static void a_reclaim_that_cannot_be_undone_is_one(void **state)
 	(void)state;
 	assert_int_equal(p2m_add_slot(&p2m, GFN(RAM + PAGES), 512, P2M_RAM), 0);
 	assert_int_equal(p2m_populate_on_demand(&p2m, GFN(RAM + PAGES)), 0);
-	assert_int_equal(p2m_balloon(&p2m, GFN(gfn), 0), 0);
+	assert_int_equal(p2m_balloon(&p2m, GFN(gfn), 0, NULL), 0);
 	assert_int_equal(entry(gfn).order, 0);
 	host_fail_alloc(1);
-	assert_int_equal(p2m_reclaim(&p2m, GFN(gfn), 0), 0);
+	assert_int_equal(p2m_reclaim(&p2m, GFN(gfn), 0, NULL), 0);
 	assert_int_equal(entry(gfn).type, P2M_DEMAND);
 	assert_int_equal(p2m_fault(&p2m, gpa(gfn), P2M_READ), P2M_NOMEM);
 	host_fail_alloc(0);
@@ -397,7 +315,7 @@ static void touch(void) { assert_int_equal(p2m_fault(&p2m, gpa(RAM + 3), P2M_WRI
 
 static void reclaim_too(void)
 {
-	int err = p2m_reclaim(&p2m, GFN(RAM + 3), 0);
+	int err = p2m_reclaim(&p2m, GFN(RAM + 3), 0, NULL);
 
 	assert_true(!err || err == -ENOENT);
 }
@@ -411,13 +329,13 @@ static void xsa_379_racing_reclaims_bring_one_frame(void **state)
 	static void (*const other[])(void) = {touch, reclaim_too};
 
 	(void)state;
-	assert_int_equal(p2m_balloon(&p2m, GFN(RAM + 4), 0), 0); /* so that the table stays */
+	assert_int_equal(p2m_balloon(&p2m, GFN(RAM + 4), 0, NULL), 0); /* so that the table stays */
 	for (unsigned i = 0; i < ARRAY_SIZE(other); i++) {
 		for (unsigned after = 0; after < 4; after++) {
 			u64 before = free_frames();
 			take_away();
 			interfere(other[i], after);
-			assert_int_equal(p2m_reclaim(&p2m, GFN(RAM + 3), 0), 0);
+			assert_int_equal(p2m_reclaim(&p2m, GFN(RAM + 3), 0, NULL), 0);
 			meanwhile = NULL;
 			host_on_irq = NULL;
 			assert_int_equal(entry(RAM + 3).type, P2M_RAM);
@@ -449,23 +367,36 @@ static void xsa_507_special_frames_are_left_alone(void **state)
 		assert_true(mfn_eq(entry(RAM + 9).mfn, mfn));
 		assert_int_equal(entry(RAM + 9).type, t);
 		if (t != P2M_TRACKED) { /* that is the guest's RAM, as the guest sees it */
-			assert_int_equal(p2m_balloon(&p2m, GFN(RAM + 9), 0), -EPERM);
-			assert_int_equal(p2m_balloon(&p2m, GFN(RAM), 9), -EPERM);
+			assert_int_equal(p2m_balloon(&p2m, GFN(RAM + 9), 0, NULL), -EPERM);
+			assert_int_equal(p2m_balloon(&p2m, GFN(RAM), 9, NULL), -EPERM);
 		}
-		assert_int_equal(p2m_reclaim(&p2m, GFN(RAM + 9), 0), -ENOENT);
+		assert_int_equal(p2m_reclaim(&p2m, GFN(RAM + 9), 0, NULL), -ENOENT);
 		assert_clean();
 		assert_int_equal(p2m_set(&p2m, GFN(RAM + 9), old, 0, P2M_RAM), 0);
 	}
 	assert_int_equal(frames_free(host, 0, OWNER_HOST), 0);
 }
 
+static void overlay_and_end_of_memory(void)
+{
+	assert_int_equal(p2m_set(&p2m, GFN(RAM + 100), MFN_NONE, 0, P2M_MMIO), 0);
+	host_fail_alloc(1);
+}
+
+/* A reclaim that has to be undone gave back all of its range, also what had become something else meanwhile. */
+static void only_what_came_back_is_given_back_again(void **state)
+{
+	(void)state;
+	assert_int_equal(p2m_balloon(&p2m, GFN(RAM), 9, NULL), 0);
+	interfere(overlay_and_end_of_memory, 0);
+	(void)p2m_reclaim(&p2m, GFN(RAM), 9, NULL);
+	assert_null(meanwhile);
+	assert_int_equal(entry(RAM + 100).type, P2M_MMIO);
+	assert_clean();
+}
+
 int main(void)
 {
-#define T(f)                                                            \
-	{#f " (long)", f, setup, teardown, (void *)&pt_format_long},    \
-	{                                                               \
-#f " (ept)", f, setup, teardown, (void *)&pt_format_ept \
-	}
 	const struct CMUnitTest tests[] = {
 		T(xsa_389_running_out_of_memory_anywhere_changes_nothing),
 		T(xsa_389_a_log_that_cannot_start_leaves_all_dirty),
@@ -477,6 +408,7 @@ int main(void)
 		T(xsa_410_a_teardown_is_in_steps_and_complete),
 		T(xsa_379_racing_reclaims_bring_one_frame),
 		T(a_reclaim_that_cannot_be_undone_is_one),
+		T(only_what_came_back_is_given_back_again),
 		T(xsa_507_special_frames_are_left_alone),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -182,6 +182,8 @@ static enum emul_result phys_access(struct vcpu *v, gpa_t gpa, void *buf, unsign
 	switch (p2m_get(p, gpa_to_gfn(gpa)).type) {
 	case P2M_NONE:
 	case P2M_MMIO:
+	case P2M_APIC:
+	case P2M_BALLOONED:
 		mmio(v, gpa, buf, size, write);
 		return EMUL_OK;
 	case P2M_RO:

@@ -8,26 +8,33 @@
 #include "lib/errno.h"
 #include "lib/print.h"
 
-#define BLOCKS_MAX 64u /* that one call gives or takes back */
+/* Blocks that one call gives back or gets: of 4 KB, and of 2 MB, which may have to be zeroed. */
+#define SMALL_MAX 64u
+#define LARGE_MAX 2u
 
 /* Console lines cost each this much of the time that passes; what has been saved is at most SAVED. */
 #define LINE_NS  10000000ul
 #define AUDIT_NS (20 * LINE_NS)
-#define SAVED_NS (100 * LINE_NS)
+/* What an audit costs beside that: this many times the time that it took. */
+#define AUDIT_COST 10
+#define SAVED_NS   (100 * LINE_NS)
 
 enum { CALL_BALLOON = 1, CALL_RECLAIM, CALL_FRAMES, CALL_DEBUG, CALLS };
 enum { DEBUG_REPORT, DEBUG_AUDIT, DEBUG_MAP };
 
 /* The number of blocks done; or what is wrong with the first one. */
-static s64 each_block(struct p2m *p, int (*fn)(struct p2m *, gfn_t, unsigned), u64 gfn, u64 order, u64 n)
+static s64 each_block(struct p2m *p, int (*fn)(struct p2m *, gfn_t, unsigned, struct pt_debt *), u64 gfn, u64 order,
+		      u64 n)
 {
-	u64 done = 0;
+	struct pt_debt debt = PT_DEBT_NONE;
+	u64 done = 0, most = order ? LARGE_MAX : SMALL_MAX;
 	int err = 0;
 
 	if (order != ORDER_4K && order != ORDER_2M)
 		return -EINVAL;
-	for (; done < MIN(n, BLOCKS_MAX) && !err; done += !err, gfn += BIT(order))
-		err = fn(p, GFN(gfn), (unsigned)order);
+	for (; done < MIN(n, most) && !err; done += !err, gfn += BIT(order))
+		err = fn(p, GFN(gfn), (unsigned)order, &debt);
+	pt_settle(&p->pt, &debt);
 	return done ? (s64)done : err;
 }
 
@@ -62,17 +69,19 @@ static s64 debug(struct vm *vm, u64 what, u64 gfn)
 		p2m_report(&vm->p2m, vm->name);
 		return 0;
 	}
-	u64 errors = p2m_audit(&vm->p2m);
+	u64 start = port_now(), errors = p2m_audit(&vm->p2m);
+	atomic_add(&vm->printed, AUDIT_COST * (port_now() - start));
 	log("@audit guest=%s errors=%lu\n", vm->name, errors);
 	return (s64)errors;
 }
 
-/* Which calls there are, a bit each; how many blocks one of them does. */
+/* Which calls there are, a bit each; how many blocks of each size one of them does. */
 void hypercall_cpuid(u32 r[4])
 {
 	r[0] = 1; /* of the interface */
 	r[1] = (u32)BITS(CALLS - 1, 1);
-	r[2] = BLOCKS_MAX;
+	r[2] = SMALL_MAX;
+	r[3] = LARGE_MAX;
 }
 
 void hypercall(struct vcpu *v, struct gregs *regs)
