@@ -25,6 +25,7 @@ OPERATIONS = {
     "walk-4k": ("the same, by a walk", None),
     "walk-2m": ("the same, by a walk", None),
     "walk-1g": ("the same, by a walk", None),
+    "touch": ("first touch of 2 MB, zeroing not counted", None),
     "map-1g-by-1g": ("map 1 GB, as one page", None),
     "map-1g-by-2m": ("map 1 GB, in 2 MB pages", None),
     "map-1g-by-4k": ("map 1 GB, in 4 KB pages", None),

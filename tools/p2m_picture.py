@@ -4,7 +4,7 @@
 Draws how a guest's memory is mapped: an SVG from the `@map` lines of a console. Each map that the guest asked for is a
 panel, with what the last `@p2m` line before it said. The letters are explained in docs/architecture.md.
 
-    tools/p2m_picture.py console.log >p2m.svg
+    tools/p2m_picture.py console.log --title before --title after >p2m.svg
 """
 import argparse
 import re
@@ -13,7 +13,8 @@ import sys
 COLUMNS = 64
 CELL = 11
 MARGIN = 16
-LINE = 20
+LEFT = 72  # of the squares, behind the addresses
+LINE = 26
 
 KINDS = [
     ("G", "#0b3d62", "1 GB page"),
@@ -55,10 +56,9 @@ def maps(text, guest):
             continue
         values = dict(w.split("=", 1) for w in rest.split() if "=" in w)
         if kind == "p2m":
-            title = "%s %% in large pages: %s of 2 MB, %s of 4 KB; %s split, %s merged, %s collapsed" % (
-                values["super"], values["2m"], values["4k"], values["splits"], values["merges"], values["collapses"])
-            if values["1g"] != "0":
-                title = title.replace("pages:", "pages: %s of 1 GB," % values["1g"])
+            title = "%s %% in large pages \u2014 now %s%s of 2 MB, %s of 4 KB; so far %s split, %s merged, %s collapsed" % (
+                values["super"], values["1g"] + " of 1 GB, " if values["1g"] != "0" else "", values["2m"], values["4k"],
+                values["splits"], values["merges"], values["collapses"])
             continue
         if int(values["gfn"], 16) == 0:
             found.append([title, ""])
@@ -76,34 +76,48 @@ def panel(letters, top):
     out, lines = [], ""
     for start in range(0, len(letters), COLUMNS):
         row, y = letters[start:start + COLUMNS], top + start // COLUMNS * CELL
+        out.append(text(LEFT - 6, y + CELL - 2, size(start * 2), 9, 'text-anchor="end" fill="#666666"'))
         for run in re.finditer(r"(.)\1*", row):
-            out.append(rect(MARGIN + run.start() * CELL, y, len(run[0]) * CELL, colour(run[1])))
-        lines += "M%d %dh%d" % (MARGIN, y, len(row) * CELL)
+            out.append(rect(LEFT + run.start() * CELL, y, len(run[0]) * CELL, colour(run[1])))
+        lines += "M%d %dh%d" % (LEFT, y, len(row) * CELL)
     rows = (len(letters) + COLUMNS - 1) // COLUMNS
     for i in range(min(COLUMNS, len(letters)) + 1):
-        lines += "M%d %dv%d" % (MARGIN + i * CELL, top, rows * CELL)
+        lines += "M%d %dv%d" % (LEFT + i * CELL, top, rows * CELL)
     return out + ['<path d="%s" stroke="#ffffff"/>' % lines], rows * CELL
 
 
-def text(x, y, what, size=12):
-    return '<text x="%d" y="%d" font-size="%d">%s</text>' % (x, y, size, what.replace("&", "&amp;").replace("<", "&lt;"))
+def size(megabytes):
+    return "%d GB" % (megabytes // 1024) if megabytes and megabytes % 1024 == 0 else "%d MB" % megabytes
 
 
-def draw(found):
-    width, y, out = 2 * MARGIN + COLUMNS * CELL, MARGIN, []
-    for title, letters in found:
-        out.append(text(MARGIN, y + 12, title))
+def text(x, y, what, size=12, more=""):
+    return '<text x="%d" y="%d" font-size="%d" %s>%s</text>' % (
+        x, y, size, more, what.replace("&", "&amp;").replace("<", "&lt;"))
+
+
+def draw(found, names=()):
+    width, y, out = LEFT + COLUMNS * CELL + MARGIN, MARGIN, []
+    for i, (title, letters) in enumerate(found):
+        out.append(text(MARGIN, y + 13, "%d. %s" % (i + 1, names[i]) if i < len(names) else "%d." % (i + 1), 13,
+                        'font-weight="bold"'))
         y += LINE
+        out.append(text(MARGIN, y + 6, title))
+        y += LINE - 10
         squares, height = panel(letters, y)
         out += squares
         y += height + MARGIN
     used = {"8" if c in "5678" else "4" if c.isdigit() else c for _, letters in found for c in letters}
     x = MARGIN
-    for letter, fill, what in KINDS:
-        if letter in used:
-            out += [rect(x, y, CELL, fill), text(x + CELL + 5, y + 10, what)]
-            x += CELL + 24 + 6 * len(what)
-    out.append(text(x, y + 10, "each square: 2 MB"))
+    for letter, fill, what in [(None, None, "Each square is 2 MB of the guest's addresses:")] + KINDS:
+        if letter and letter not in used:
+            continue
+        if x + 7 * len(what) > width:
+            x, y = MARGIN, y + LINE
+        if letter:
+            out.append('<rect x="%d" y="%d" width="%d" height="%d" fill="%s" stroke="#999999"/>' % (x, y, CELL, CELL, fill))
+            x += CELL + 5
+        out.append(text(x, y + 10, what))
+        x += 16 + 6 * len(what)
     return ('<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif">\n'
             '<rect width="100%%" height="100%%" fill="#ffffff"/>\n%s\n</svg>\n') % (width, y + CELL + MARGIN, "\n".join(out))
 
@@ -112,11 +126,12 @@ def main():
     p = argparse.ArgumentParser(description="Draws the @map lines of a console as SVG.")
     p.add_argument("console", nargs="?", type=argparse.FileType(encoding="utf-8", errors="replace"), default=sys.stdin)
     p.add_argument("--guest", help="its name; the first one, if not given")
+    p.add_argument("--title", action="append", default=[], help="of the first panel, and so on")
     a = p.parse_args()
     found = maps(a.console.read(), a.guest)
     if not found:
         sys.exit("p2m_picture: no @map line: a guest asks for them by hypercall 4, see docs/hypercalls.md")
-    sys.stdout.write(draw(found))
+    sys.stdout.write(draw(found, a.title))
 
 
 if __name__ == "__main__":

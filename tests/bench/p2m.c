@@ -104,6 +104,15 @@ static void scattered(const struct pt_format *fmt)
 	MEASURE("teardown-1g-scattered", p2m_free(&p2m));
 }
 
+/* On demand, where 1 GB would be allowed but for one page. */
+static void touch(const struct pt_format *fmt)
+{
+	begin(fmt, ORDER_1G);
+	must(p2m_populate_on_demand(&p2m, GFN(BASE)) || p2m_fault(&p2m, (2 * BASE - 1) << PAGE_SHIFT, P2M_READ));
+	MEASURE("touch", must(p2m_fault(&p2m, BASE << PAGE_SHIFT, P2M_READ)));
+	p2m_free(&p2m);
+}
+
 static void split_and_merge(const struct pt_format *fmt)
 {
 	struct pt_debt debt = PT_DEBT_NONE;
@@ -149,6 +158,7 @@ int main(void)
 			life(formats[i], order);
 		}
 		scattered(formats[i]);
+		touch(formats[i]);
 		split_and_merge(formats[i]);
 		collapse(formats[i]);
 	}
