@@ -202,7 +202,7 @@ static void do_set(void)
 	bool same = backed(type) && model[gfn].mfn == (u32)mfn && model[gfn].written == log_number && !order;
 	clear(gfn, BIT(order), false);
 	record(gfn, BIT(order), mfn, type);
-	if (same) /* another type does not make it clean */
+	if (same && (P2M_MASK(type) & P2M_MEMORY)) /* another type of memory does not make it clean */
 		model[gfn].written = log_number;
 }
 

@@ -140,9 +140,13 @@ static void memory_goes_out_and_comes_back(void **state)
 static void a_batch_is_bounded_and_goes_on(void **state)
 {
 	u64 flushes = host_flushes;
+	struct frames_stats before, after;
 
+	frames_stats(&before);
 	assert_int_equal(call(BALLOON, BLOCK, 0, 512), 64);
-	assert_int_equal(host_flushes, flushes + 1); /* one for all */
+	frames_stats(&after);
+	assert_int_equal(after.free, before.free + 64 - 1); /* a table */
+	assert_int_equal(host_flushes, flushes + 1);        /* one for all */
 	assert_int_equal(type_of(BLOCK + 63), P2M_BALLOONED);
 	assert_int_equal(type_of(BLOCK + 64), P2M_RAM);
 	assert_int_equal(call(BALLOON, BLOCK + 64, 0, ~0ul), 64);
