@@ -496,8 +496,10 @@ static void init_and_sipi(void **state)
 	ap->regs.rip = 0x1234;
 	assert_true(vcpu_run_once(ap));
 	assert_int_equal(ap->regs.rip, 0x1234);
+	ap->dr[0] = ap->dr[3] = 0x1234;
 	atomic_or(&ap->lapic.events, LAPIC_EV_INIT);
 	assert_false(vcpu_run_once(ap));
+	assert_int_equal(ap->dr[0] | ap->dr[3], 0);
 	atomic_or(&v->lapic.events, LAPIC_EV_INIT);
 	assert_false(vcpu_run_once(v));
 	assert_int_equal(f->vm.end_reason, END_RESET);

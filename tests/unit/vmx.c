@@ -829,6 +829,28 @@ static void steps_wait_for_shadows(void **state)
 		}
 }
 
+/* An exit between a MOV to CR8 and its single step: INIT forgets that, or it would come with the SIPI. */
+static void step_after_cr8(struct gregs *r)
+{
+	exits(43, 0);
+	VMCS[0x6820] = RFLAGS_FIXED | RFLAGS_TF;
+	VMCS[0x6822] = PENDING_BS;
+}
+
+static void init_forgets_a_single_step(void **state)
+{
+	machine();
+	long_mode();
+	guest_runs = step_after_cr8;
+	vmx_run(v);
+	vcpu_reset(v);
+	guest_runs = cpuid_exit;
+	vmx_run(v);
+	assert_int_equal(v->exit.kind, EXIT_CPUID);
+	assert_int_equal(VMCS[0x6822], 0);
+	assert_int_equal(VMCS[0x4824], 0);
+}
+
 static void nmi_of_the_host(struct gregs *r)
 {
 	exits(0, 0);
@@ -1298,6 +1320,7 @@ int main(void)
 		T(nmi_in_a_shadow_of_sti),
 		T(nmis_wait_for_an_iret_that_faulted),
 		T(steps_wait_for_shadows),
+		T(init_forgets_a_single_step),
 		T(exceptions),
 		T(int1_is_stepped_over),
 		T(no_real_mode),

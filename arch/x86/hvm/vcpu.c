@@ -16,8 +16,12 @@ void vcpu_reset(struct vcpu *v)
 {
 	/* From REG_CR0 to REG_PAT; there is no shadow. */
 	static const u64 regs[] = {CR0_CD | CR0_NW | CR0_ET, 0, 0, 0, 0, 0xffff0ff0, 0x400, 0x0007040600070406, 0};
+	u64 none = 0;
 	u32 id[4];
 
+	for (unsigned i = 0; i < ARRAY_SIZE(v->dr); i++)
+		hvm_host.dr(v, i, &none, true);
+	hvm->set(v, REG_INT_SHADOW, true); /* a single step that waits ends with it */
 	for (unsigned i = 0; i < ARRAY_SIZE(regs); i++)
 		hvm->set(v, i, regs[i]);
 	for (unsigned s = 0; s < SEGS_ALL; s++) {
