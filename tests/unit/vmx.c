@@ -152,7 +152,10 @@ static void exits(u64 reason, u64 info)
 	VMCS[RO_VECTORING] = 0;
 }
 
-/* The rules of SDM 27.3.1 for what the CPU has; what is not in its VMCS is in the lists. */
+/*
+ * The rules of SDM 27.3.1 for what the CPU has; what is not in its VMCS is in the lists. Those that vmx_check leaves
+ * out, because only we can break them, are here.
+ */
 static bool state_allowed(void)
 {
 	struct vmx *s = vmx_of(self.loaded);
@@ -161,7 +164,16 @@ static bool state_allowed(void)
 
 	for (unsigned i = 0; i < FIELDS; i++)
 		field[i] = bitmap_test(s->absent, i) ? s->f[i] : VMCS[vmx_encodings[i]];
-	return vmx_check(&vmx_caps, field, why, sizeof(why));
+
+	u64 cr0 = field[F_CR0], cr4 = field[F_CR4], pending = field[F_PENDING], shadow = field[F_SHADOW];
+
+	if ((vmx_caps.cr0_must & ~cr0) || (vmx_caps.cr4_must & ~cr4) || (cr4 & ~vmx_caps.cr4_may))
+		return false;
+	if ((cr0 >> 32) || ((cr0 & CR0_PG) && !(cr0 & CR0_PE)) || (pending & ~0x1500ful))
+		return false;
+	if ((shadow & ~(u64)(BLOCK_STI | BLOCK_SS | BLOCK_NMI)) || (shadow & 3) == (BLOCK_STI | BLOCK_SS))
+		return false;
+	return (field[F_RFLAGS] & RFLAGS_FIXED) && vmx_check(&vmx_caps, field, why, sizeof(why));
 }
 
 bool vmx_enter(struct gregs *r, u64 *frame, bool launched)

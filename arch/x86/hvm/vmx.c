@@ -53,7 +53,7 @@ static void flush_translations(struct vcpu *v)
 	struct vmx *s = vmx_of(v);
 	u64 gen = atomic_load(&v->vm->p2m.gen);
 
-	if (s->fresh || v->flush_gen != gen) {
+	if (v->flush_gen != gen) {
 		v->flush_gen = gen;
 		invept(s->f[F_EPTP], vmx_caps.ept_single);
 	} else if (s->stale && (vmx_caps.proc2 & PROC2_VPID)) { /* without VPIDs each entry flushes */
@@ -229,7 +229,6 @@ static const u16 reasons[] = {
 	[12] = EXIT_HLT | LENGTH,
 	[13] = EXIT_INVD | LENGTH,
 	[15] = EXIT_RDPMC,
-	[17] = EXIT_VENDOR_OP, /* RSM */
 	[18] = EXIT_HYPERCALL | LENGTH | EXACT,
 	[19 ... 27] = EXIT_VENDOR_OP, /* VMCLEAR to VMXON */
 	[28] = EXIT_CR | INFO | EXACT,
@@ -249,9 +248,6 @@ static const u16 reasons[] = {
 	[54] = EXIT_INVD | LENGTH,        /* WBINVD */
 	[55] = EXIT_XSETBV | LENGTH | EXACT,
 	[56] = EXIT_APIC | INFO,
-	[59] = EXIT_VENDOR_OP, /* VMFUNC */
-	[63] = EXIT_VENDOR_OP, /* XSAVES */
-	[64] = EXIT_VENDOR_OP, /* XRSTORS */
 };
 enum { REASON_INTERRUPT = 1, REASON_TASK = 9, REASON_APIC_ACCESS = 44, REASON_MISCONFIG = 49 };
 
@@ -270,14 +266,8 @@ static u8 mode_now(struct vcpu *v, bool exact)
 	return (u8)mode_of(s->f[F_CR0_SHADOW], v->regs.rflags, s->efer, (u16)(ar >> 4 & 0xf00));
 }
 
-static u8 cpl_now(struct vcpu *v)
-{
-	struct vmx *s = vmx_of(v);
-
-	if (!(s->f[F_CR0_SHADOW] & CR0_PE))
-		return 0;
-	return v->regs.rflags & RFLAGS_VM ? 3 : SEG_ATTR_DPL(get(s, F_AR + SEG_SS));
-}
+/* SDM vol. 3, 25.4.1: in every mode. */
+static u8 cpl_now(struct vcpu *v) { return SEG_ATTR_DPL(get(vmx_of(v), F_AR + SEG_SS)); }
 
 /*
  * What the exit interrupted is injected again; but INT n, INT3, INTO are run again, for rip is still there. An IRET

@@ -146,7 +146,7 @@ struct vmx_caps {
 	u32 revision;
 	u32 pin, proc, proc2, exit, entry;
 	u64 cr0_must, cr4_must; /* bits that are 1 in VMX operation */
-	u64 cr0_may, cr4_may;   /* bits that may be 1 */
+	u64 cr4_may;            /* bits that may be 1 */
 	u8 max_order;           /* largest EPT page */
 	bool ept_ad;            /* EPT entries get accessed and dirty bits */
 	bool ept_single;        /* INVEPT of one table; else of all */

@@ -90,7 +90,6 @@ const char *vmx_plan(const u64 msr[VMX_CAPS], struct vmx_caps *c)
 	pair(&c->entry, ENTRY_LOAD_PAT, &c->exit, EXIT_LOAD_PAT);
 	c->timer_shift = msr[CAP_MISC] & 31;
 	c->cr0_must = msr[CAP_CR0_FIXED0];
-	c->cr0_may = msr[CAP_CR0_FIXED1];
 	c->cr4_must = msr[CAP_CR4_FIXED0];
 	c->cr4_may = msr[CAP_CR4_FIXED1];
 

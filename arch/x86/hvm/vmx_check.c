@@ -17,7 +17,6 @@ enum { SEL_RPL = 3, SEL_TI = 4, EVENT_NONE = 8 };
 static const char *const segments[] = {"ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR", "GDTR", "IDTR"};
 
 struct check {
-	const struct vmx_caps *c;
 	const u64 *f;
 	char *why;
 	size_t size;
@@ -72,8 +71,6 @@ static bool check_fields(struct check *k)
 		{F_DR7, ~BITS(31, 0)},
 		{F_EFER, ~(u64)(EFER_SCE | EFER_LME | EFER_LMA | EFER_NX)},
 		{F_RFLAGS, BITS(63, 22) | BIT(15) | BIT(5) | BIT(3)},
-		{F_SHADOW, ~(u64)(BLOCK_STI | BLOCK_SS | BLOCK_NMI)},
-		{F_PENDING, ~0x1500ful},
 		{F_BASE + SEG_CS, ~BITS(31, 0)},
 		{F_LIMIT + SEG_GDTR, ~BITS(15, 0)},
 		{F_LIMIT + SEG_IDTR, ~BITS(15, 0)},
@@ -95,11 +92,6 @@ static bool check_registers(struct check *k)
 	u64 cr0 = k->f[F_CR0], cr4 = k->f[F_CR4], efer = k->f[F_EFER];
 	bool pg = cr0 & CR0_PG, lma = efer & EFER_LMA, lme = efer & EFER_LME;
 	const struct rule rules[] = {
-		{k->c->cr0_must & ~cr0, "CR0 lacks bits that VMX needs"},
-		{cr0 & ~k->c->cr0_may, "CR0 has bits that this CPU does not have"},
-		{k->c->cr4_must & ~cr4, "CR4 lacks bits that VMX needs"},
-		{cr4 & ~k->c->cr4_may, "CR4 has bits that this CPU does not have"},
-		{pg && !(cr0 & CR0_PE), "CR0.PG without CR0.PE"},
 		{k->wide && (!pg || !(cr4 & CR4_PAE)), "long mode without CR0.PG and CR4.PAE"},
 		{!k->wide && (cr4 & CR4_PCIDE), "CR4.PCIDE outside long mode"},
 		{lma != k->wide || (pg && lma != lme), "EFER does not agree with CR0.PG and long mode"},
@@ -220,9 +212,7 @@ static bool check_flow(struct check *k)
 	unsigned type = event & EVENT_VALID ? event >> 8 & 7 : EVENT_NONE;
 	const struct rule rules[] = {
 		{wide ? !canonical(rip) : rip >> 32, "RIP is not an address in this mode"},
-		{!(flags & RFLAGS_FIXED), "RFLAGS lacks bit 1"},
 		{(flags & RFLAGS_VM) && (k->wide || real), "RFLAGS.VM in long mode or real mode"},
-		{sti && (shadow & BLOCK_SS), "blocked by STI and by MOV SS"},
 		{sti && !open, "blocked by STI without RFLAGS.IF"},
 		{type == EVENT_INTR && (blocked || !open), "an interrupt that the guest does not take now"},
 		{type == EVENT_NMI && (shadow & (BLOCK_SS | BLOCK_NMI)), "an NMI that the guest does not take now"},
@@ -248,7 +238,7 @@ static bool check_pdptes(struct check *k)
 
 bool vmx_check(const struct vmx_caps *c, const u64 f[FIELDS], char *why, size_t size)
 {
-	struct check k = {c, f, why, size, c->proc2 & PROC2_ANY_MODE, f[F_ENTRY] & ENTRY_LONG};
+	struct check k = {f, why, size, c->proc2 & PROC2_ANY_MODE, f[F_ENTRY] & ENTRY_LONG};
 
 	return check_fields(&k) && check_registers(&k) && check_segments(&k) && check_flow(&k) && check_pdptes(&k);
 }
