@@ -99,6 +99,8 @@ static void good(void **state)
 	segment(SEG_SS, 0, 0, 0, AR_UNUSABLE);
 	segment(SEG_LDTR, 0, 0, 0, AR_UNUSABLE);
 	passes();
+	f[F_RIP] = BIT(47); /* not canonical: #GP comes at the fetch */
+	passes();
 	f[F_EVENT] = EVENT_VALID | 0x30;
 	f[F_RFLAGS] |= RFLAGS_IF;
 	passes();
@@ -157,7 +159,8 @@ static void rules_of_long_mode(void **state)
 		{F_AR + SEG_LDTR, 0x83, "LDTR.type 3 is not an LDT"},
 		{F_BASE + SEG_GDTR, BIT(50), "GDTR.base"},
 		{F_LIMIT + SEG_IDTR, 0x10000, "guest IDTR.limit 10000 has reserved bits"},
-		{F_RIP, BIT(47), "RIP is not an address"},
+		{F_RIP, BIT(48), "RIP is not an address"},
+		{F_RIP, BITS(63, 49), "RIP is not an address"},
 		{F_RFLAGS, BIT(15) | RFLAGS_FIXED, "guest RFLAGS 8002 has reserved bits"},
 		{F_SHADOW, BLOCK_STI, "STI without RFLAGS.IF"},
 		{F_EVENT, EVENT_VALID | 0x20, "an interrupt that the guest does not take now"},

@@ -211,7 +211,7 @@ static bool check_flow(struct check *k)
 	bool blocked = shadow & (BLOCK_STI | BLOCK_SS);
 	unsigned type = event & EVENT_VALID ? event >> 8 & 7 : EVENT_NONE;
 	const struct rule rules[] = {
-		{wide ? !canonical(rip) : rip >> 32, "RIP is not an address in this mode"},
+		{wide ? rip >> 48 && rip >> 48 != 0xffff : rip >> 32, "RIP is not an address in this mode"},
 		{(flags & RFLAGS_VM) && (k->wide || real), "RFLAGS.VM in long mode or real mode"},
 		{sti && !open, "blocked by STI without RFLAGS.IF"},
 		{type == EVENT_INTR && (blocked || !open), "an interrupt that the guest does not take now"},
