@@ -237,6 +237,13 @@ static inline void fake_long_mode(struct vcpu *v, unsigned cpl)
 	v->regs.r[R_SP] = FAKE_RAM + 0x8000;
 }
 
+static inline void fake_feature(unsigned f, bool has)
+{
+	u32 *reg = &cpu_features.has[f / 32], bit = 1u << f % 32;
+
+	*reg = has ? *reg | bit : *reg & ~bit;
+}
+
 static inline struct fake_vm *fake_new(unsigned vcpus)
 {
 	struct fake_vm *f = aligned_alloc(PAGE_SIZE, sizeof(*f));
@@ -254,11 +261,9 @@ static inline struct fake_vm *fake_new(unsigned vcpus)
 				     .xsetbv = fake_xsetbv,
 				     .xmm = fake_xmm,
 				     .dr = fake_dr,
-				     .machine_check = fake_machine_check,
-				     .xcr0_mask = BITS(2, 0) | BITS(7, 5),
-				     .xsave_size = 2688,
-				     .phys_bits = 40,
-				     .gb_pages = true};
+				     .machine_check = fake_machine_check};
+	cpu_features = (struct cpu_features){.xcr0_mask = BITS(2, 0) | BITS(7, 5), .xsave_size = 2688, .phys_bits = 40};
+	fake_feature(FEAT_GB_PAGES, true);
 	f->vm.name = "fake";
 	f->vm.clock.tsc_khz = FAKE_TSC;
 	if (p2m_init(p, &pt_format_long, OWNER_GUEST, ORDER_2M, 40) || p2m_add_slot(p, GFN(0), 0xa0, P2M_RAM) ||

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "arch/x86/cpu/features.h"
 #include "lib/port.h"
 #include "lib/print.h"
 #include "mm/frames.h"
@@ -20,6 +21,8 @@ void (*host_on_irq)(bool off);
 void (*host_on_relax)(void);
 bool host_log_echo, host_expect_panic;
 jmp_buf host_panic_jmp;
+
+struct cpu_features cpu_features; /* all zero but for what a test sets */
 
 char *host_arena;
 __thread unsigned host_cpu;

@@ -118,7 +118,7 @@ static void topology(void **state)
 		unsigned vcpus, shift;
 	} t[] = {{1, 0}, {2, 1}, {3, 2}, {4, 2}, {64, 6}};
 
-	hvm_host.amd = true;
+	fake_feature(FEAT_SVM, true);
 	for (unsigned i = 0; i < ARRAY_SIZE(t); i++) {
 		f->vm.vcpus = t[i].vcpus;
 		v->index = t[i].vcpus - 1;
@@ -162,7 +162,7 @@ static void xsave_sizes(void **state)
 	assert_int_equal(r[EAX] | r[EBX], 0);
 	ask(0xd, 64);
 	assert_int_equal(r[EAX] | r[EBX], 0);
-	hvm_host.xcr0_mask = 0;
+	cpu_features.xcr0_mask = 0;
 	ask(0xd, 0);
 	assert_int_equal(r[EAX] | r[EBX] | r[ECX], 0);
 	ask(1, 0);

@@ -471,7 +471,7 @@ static void pae_tables_are_checked(void **state)
 	assert_memory_equal(&r[REG_PDPTE], e, sizeof(e));
 	assert_int_equal(r[REG_CR0], CR0_PE | CR0_PG | CR0_ET);
 	assert_int_equal(guest_write_cr(v, 3, FAKE_MMIO), -EINVAL);
-	hvm_host.amd = true; /* checked when they are walked */
+	fake_feature(FEAT_SVM, true); /* checked when they are walked */
 	assert_int_equal(guest_write_cr(v, 3, FAKE_RAM + 0x20), 0);
 }
 

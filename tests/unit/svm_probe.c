@@ -27,7 +27,6 @@ static void fake_wrmsr(u32 msr, u64 val)
 #include "tests/host/host.h"
 
 /* What the rest of the file needs, and these tests do not reach. */
-struct cpu_features cpu_features;
 void svm_enter(hpa_t vmcb, struct gregs *regs, hpa_t host) {}
 void vcpu_load(struct pcpu *p, struct vcpu *v) {}
 

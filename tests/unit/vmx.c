@@ -135,7 +135,6 @@ static u64 idt_base(void) { return FAKE_IDT; }
 #include "arch/x86/hvm/vmx_cpu.c"
 #include "arch/x86/hvm/vmx_state.c"
 
-struct cpu_features cpu_features;
 const char vmx_exit[1];
 u32 time_tsc_khz(void) { return FAKE_TSC; }
 void vcpu_load(struct pcpu *p, struct vcpu *v) { p->loaded = v; }

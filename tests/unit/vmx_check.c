@@ -27,7 +27,7 @@ static void common(void)
 
 	memcpy(msr, good_caps, sizeof(msr));
 	assert_null(vmx_plan(msr, &c));
-	hvm_host.phys_bits = 40;
+	cpu_features.phys_bits = 40;
 	memset(f, 0, sizeof(f));
 	f[F_CR0] = CR0_ET | CR0_NE;
 	f[F_CR4] = CR4_VMXE;

@@ -50,13 +50,13 @@ enum { EAX, EBX, ECX, EDX };
 
 static unsigned log2_up(unsigned n) { return n <= 1 ? 0 : bit_high(n - 1) + 1; }
 
-unsigned guest_phys_bits(const struct vcpu *v) { return MIN(hvm_host.phys_bits, v->vm->p2m.width); }
+unsigned guest_phys_bits(const struct vcpu *v) { return MIN(cpu_features.phys_bits, v->vm->p2m.width); }
 
 static void leaf_features(struct vcpu *v, u32 r[4])
 {
 	r[EBX] |= MIN(1u << log2_up(v->vm->vcpus), 128u) << 16 | (v->index & 0xff) << 24;
 	r[ECX] |= F1_ECX_ALWAYS;
-	if (!hvm_host.xcr0_mask)
+	if (!cpu_features.xcr0_mask)
 		r[ECX] &= ~(u32)(BIT(26) | BITS(29, 28) | BIT(12)); /* what needs XSAVE */
 	if (hvm->get(v, REG_CR4) & CR4_OSXSAVE)
 		r[ECX] |= F1_ECX_OSXSAVE;
@@ -92,11 +92,11 @@ static void leaf_topology(struct vcpu *v, u32 sub, u32 r[4])
 /* The sizes for the XCR0 of now are as the host's, for the guest's is loaded. */
 static void leaf_xsave(u32 sub, u32 r[4])
 {
-	u64 all = hvm_host.xcr0_mask;
+	u64 all = cpu_features.xcr0_mask;
 
 	if (sub == 0 && all) {
 		r[EAX] = (u32)all;
-		r[ECX] = hvm_host.xsave_size;
+		r[ECX] = cpu_features.xsave_size;
 		r[EDX] = (u32)(all >> 32);
 	} else if (sub == 1 && all) {
 		r[EAX] &= FD_1_EAX;
@@ -111,7 +111,7 @@ static void leaf_sizes(struct vcpu *v, u32 r[4])
 	unsigned n = v->vm->vcpus;
 
 	r[EAX] = guest_phys_bits(v) | MIN(r[EAX] >> 8 & 0xff, (u32)VIRT_BITS) << 8;
-	r[ECX] = hvm_host.amd ? (n - 1) | log2_up(n) << 12 : 0;
+	r[ECX] = cpu_has(FEAT_SVM) ? (n - 1) | log2_up(n) << 12 : 0;
 }
 
 /* What is left of the host's leaves: those that say nothing which a guest may not know, */
@@ -171,7 +171,7 @@ void guest_cpuid(struct vcpu *v, u32 leaf, u32 sub, u32 r[4])
 	mask_host(leaf, sub, r);
 	switch (leaf) {
 	case 0:
-		r[EAX] = hvm_host.amd ? MIN(r[EAX], MAX_BASIC) : MAX_BASIC_TSC;
+		r[EAX] = cpu_has(FEAT_SVM) ? MIN(r[EAX], MAX_BASIC) : MAX_BASIC_TSC;
 		break;
 	case 1:
 		leaf_features(v, r);
@@ -211,8 +211,8 @@ void guest_cpuid(struct vcpu *v, u32 leaf, u32 sub, u32 r[4])
 		r[EAX] = MIN(r[EAX], MAX_EXT);
 		break;
 	case 0x80000001:
-		r[ECX] |= hvm_host.amd && v->vm->vcpus > 1 ? X1_ECX_CMP : 0;
-		r[EDX] |= hvm_host.amd && (v->lapic.base & LAPIC_BASE_ENABLE) ? F1_EDX_APIC : 0;
+		r[ECX] |= cpu_has(FEAT_SVM) && v->vm->vcpus > 1 ? X1_ECX_CMP : 0;
+		r[EDX] |= cpu_has(FEAT_SVM) && (v->lapic.base & LAPIC_BASE_ENABLE) ? F1_EDX_APIC : 0;
 		break;
 	case 0x80000008:
 		leaf_sizes(v, r);

@@ -45,7 +45,7 @@ static bool set_cr4(struct vcpu *v, u64 *r, u64 val)
 
 	r[REG_CR4] = val;
 	return !(val & ~CR4_VALID) && !(val & hvm_host.cr4_refused) && (!lma || (val & CR4_PAE)) &&
-	       (!pcid || (lma && !(r[REG_CR3] & BITS(11, 0)))) && (!(val & CR4_OSXSAVE) || hvm_host.xcr0_mask);
+	       (!pcid || (lma && !(r[REG_CR3] & BITS(11, 0)))) && (!(val & CR4_OSXSAVE) || cpu_features.xcr0_mask);
 }
 
 /*
@@ -56,7 +56,7 @@ static bool load_pdptes(struct vcpu *v, const u64 *r)
 {
 	u64 e[4], reserved = BITS(2, 1) | BITS(8, 5) | ~BITS(guest_phys_bits(v) - 1, 0);
 
-	if (hvm_host.amd || !(r[REG_CR0] & CR0_PG) || !(r[REG_CR4] & CR4_PAE) || (r[REG_EFER] & EFER_LMA))
+	if (cpu_has(FEAT_SVM) || !(r[REG_CR0] & CR0_PG) || !(r[REG_CR4] & CR4_PAE) || (r[REG_EFER] & EFER_LMA))
 		return true;
 	if (p2m_read(&v->vm->p2m, r[REG_CR3] & BITS(31, 5), e, sizeof(e)))
 		return false;
@@ -96,7 +96,7 @@ enum { XCR0_X87 = BIT(0), XCR0_SSE = BIT(1), XCR0_AVX = BIT(2), XCR0_AVX512 = BI
 
 int guest_xsetbv(struct vcpu *v, u32 n, u64 val)
 {
-	if (n != 0 || (val & ~hvm_host.xcr0_mask) || !(val & XCR0_X87))
+	if (n != 0 || (val & ~cpu_features.xcr0_mask) || !(val & XCR0_X87))
 		return -EINVAL;
 	if ((val & XCR0_AVX) && !(val & XCR0_SSE))
 		return -EINVAL;

@@ -51,7 +51,7 @@ int guest_translate(struct vcpu *v, gva_t la, u32 access, gpa_t *gpa)
 			       .efer = hvm->get(v, REG_EFER),
 			       .rflags = v->regs.rflags,
 			       .phys_bits = (u8)guest_phys_bits(v),
-			       .gb_pages = hvm_host.gb_pages};
+			       .gb_pages = cpu_has(FEAT_GB_PAGES)};
 	struct gwalk_result r;
 	int err = gwalk(&m, la, access | (v->exit.cpl == 3 ? PF_USER : 0), &ops, v, &r);
 

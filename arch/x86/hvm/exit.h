@@ -6,6 +6,7 @@
 #pragma once
 
 #include "arch/x86/cpu/cpu.h"
+#include "arch/x86/cpu/features.h"
 #include "arch/x86/hvm/vcpu.h"
 #include "mm/gwalk.h"
 
@@ -14,18 +15,14 @@
 	(BITS(3, 0) | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | BIT(8) | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | \
 	 CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP)
 
-/* The machine as the guest's CPUID and MSRs derive from it. Set once at boot, before the first guest. */
+/* What there is of the machine for guests beyond cpu_features. Set once at boot, before the first guest. */
 struct hvm_host {
 	void (*cpuid)(u32 leaf, u32 sub, u32 regs[4]);
 	void (*xsetbv)(u32 n, u64 val);
 	void (*xmm)(unsigned n, void *val, bool write); /* an XMM register of the vCPU that is loaded here */
 	void (*dr)(struct vcpu *v, unsigned n, u64 *val, bool write); /* DR0-3, wherever they are */
 	void (*machine_check)(void);                                  /* #MC came while a guest ran: tells of it */
-	u64 xcr0_mask;                                                /* what guests may set in XCR0; 0: no XSAVE */
-	u32 xsave_size;                                               /* of an area for all of that */
-	u8 phys_bits;
-	bool amd, gb_pages;
-	u8 max_order;               /* the largest page of nested paging: 0, 9, 18 */
+	u8 max_order;                                                 /* the largest page of nested paging: 0, 9, 18 */
 	u64 cr4_refused;            /* what this CPU does not let a guest set in CR4 */
 	bool no_ad;                 /* nested page tables get no accessed and dirty bits */
 	bool no_rdtscp, no_invpcid; /* the CPU has the instruction, but not in guests */

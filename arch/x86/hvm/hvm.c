@@ -98,7 +98,6 @@ static const struct hvm_ops *choose_backend(void)
 
 int hvm_init(void)
 {
-	const struct cpu_features *f = &cpu_features;
 	const struct hvm_ops *ops = choose_backend();
 
 	hvm_host = (struct hvm_host){.cpuid = host_cpuid,
@@ -106,11 +105,6 @@ int hvm_init(void)
 				     .xmm = xmm,
 				     .dr = guest_dr,
 				     .machine_check = machine_check_report,
-				     .xcr0_mask = f->xcr0_mask,
-				     .xsave_size = f->xsave_size,
-				     .phys_bits = f->phys_bits,
-				     .amd = cpu_has(FEAT_SVM),
-				     .gb_pages = cpu_has(FEAT_GB_PAGES),
 				     .max_order = cpu_has(FEAT_GB_PAGES) ? ORDER_1G : ORDER_2M};
 	int err = ops ? ops->cpu_on() : -ENODEV;
 
@@ -180,7 +174,7 @@ void vcpu_notify(struct vcpu *v) { apic_ipi(pcpus[v->pcpu].apic_id, VEC_POSTED);
 
 static void fpu_save(struct vcpu *v)
 {
-	u64 mask = hvm_host.xcr0_mask;
+	u64 mask = cpu_features.xcr0_mask;
 
 	if (!mask) {
 		__asm__ volatile("fxsave64 (%0)" ::"r"(v->xsave) : "memory");
@@ -194,7 +188,7 @@ static void fpu_save(struct vcpu *v)
 static void fpu_load(struct vcpu *v)
 {
 	static const u32 something;
-	u64 mask = hvm_host.xcr0_mask;
+	u64 mask = cpu_features.xcr0_mask;
 
 	/* AMD leaves the last x87 instruction's address and operand in place unless one is pending: another guest's. */
 	__asm__ volatile("fnclex; emms; fildl %0" ::"m"(something));

@@ -43,7 +43,7 @@ static bool broken_field(struct check *k, unsigned field, const char *what)
 }
 
 static bool canonical(u64 a) { return (u64)((s64)(a << 16) >> 16) == a; }
-static u64 beyond_memory(void) { return ~BITS(hvm_host.phys_bits - 1u, 0); }
+static u64 beyond_memory(void) { return ~BITS(cpu_features.phys_bits - 1u, 0); }
 
 struct rule {
 	u64 broken;
