@@ -75,10 +75,6 @@ CPU_REG(cr0)
 CPU_REG(cr2)
 CPU_REG(cr3)
 CPU_REG(cr4)
-CPU_REG(dr0)
-CPU_REG(dr1)
-CPU_REG(dr2)
-CPU_REG(dr3)
 CPU_REG(dr6)
 /* clang-format on */
 

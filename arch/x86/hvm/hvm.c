@@ -54,18 +54,18 @@ static void xmm(unsigned n, void *val, bool write)
 
 static void dr_save(struct vcpu *v)
 {
-	v->dr[0] = read_dr0();
-	v->dr[1] = read_dr1();
-	v->dr[2] = read_dr2();
-	v->dr[3] = read_dr3();
+	u64 *d = v->dr;
+
+	__asm__ volatile("mov %%dr0, %0; mov %%dr1, %1; mov %%dr2, %2; mov %%dr3, %3"
+			 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3]));
 }
 
 static void dr_load(const struct vcpu *v)
 {
-	write_dr0(v->dr[0]);
-	write_dr1(v->dr[1]);
-	write_dr2(v->dr[2]);
-	write_dr3(v->dr[3]);
+	const u64 *d = v->dr;
+
+	__asm__ volatile("mov %0, %%dr0; mov %1, %%dr1; mov %2, %%dr2; mov %3, %%dr3" ::"r"(d[0]), "r"(d[1]), "r"(d[2]),
+			 "r"(d[3]));
 }
 
 static void guest_dr(struct vcpu *v, unsigned n, u64 *val, bool write)
