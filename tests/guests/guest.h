@@ -67,6 +67,7 @@ extern volatile u64 fixup;        /* where to go on after the next exception, 0:
 extern volatile u32 fault_vector; /* of the last one taken so; NO_FAULT before */
 extern volatile u64 fault_error;
 #define NO_FAULT 0xffffffffu
+extern bool (*trap_hook)(struct trap *t); /* if set: sees each first; whether it has taken it */
 void traps_load(void);
 /* Runs an instruction that may fault; leaves its vector in fault_vector, or NO_FAULT. */
 #define TRY(insn, ...)                                                                         \
@@ -159,6 +160,7 @@ void *memcpy(void *to, const void *from, size_t n);
 void *memset(void *to, int c, size_t n);
 int memcmp(const void *a, const void *b, size_t n);
 size_t strlen(const char *s);
+int strcmp(const char *a, const char *b);
 
 /* --- Tests. In `order` they run; those not `usual` only when named. */
 struct test {
@@ -167,4 +169,4 @@ struct test {
 	bool usual;
 };
 extern const struct test memory_tests[], cpu_tests[], timer_tests[], io_tests[], smp_tests[], balloon_tests[],
-	bad_tests[], bench_tests[], linux_tests[], realmode_tests[];
+	bad_tests[], bench_tests[], linux_tests[], realmode_tests[], step_tests[];

@@ -110,9 +110,9 @@ void guest_main(u32 magic, u64 info);
 
 void guest_main(u32 magic, u64 info)
 {
-	static const struct test *const groups[] = {memory_tests, cpu_tests, io_tests,      realmode_tests,
-						    timer_tests,  smp_tests, balloon_tests, bench_tests,
-						    linux_tests,  bad_tests};
+	static const struct test *const groups[] = {memory_tests,   cpu_tests,   step_tests, io_tests,
+						    realmode_tests, timer_tests, smp_tests,  balloon_tests,
+						    bench_tests,    linux_tests, bad_tests};
 
 	outb(COM1 + 1, 0);
 	outb(COM1 + 3, 0x80);
@@ -159,6 +159,15 @@ int memcmp(const void *a, const void *b, size_t n)
 		if (*x != *y)
 			return *x - *y;
 	return 0;
+}
+
+int strcmp(const char *a, const char *b)
+{
+	while (*a && *a == *b) {
+		a++;
+		b++;
+	}
+	return *a - *b;
 }
 
 size_t strlen(const char *s)

@@ -4,6 +4,7 @@
 
 volatile u64 irq_count[256];
 volatile u64 fixup, fault_error;
+bool (*trap_hook)(struct trap *t);
 volatile u32 fault_vector = NO_FAULT;
 
 extern char trap_entries[];
@@ -23,6 +24,8 @@ void trap_dispatch(struct trap *t)
 {
 	u64 cr2;
 
+	if (trap_hook && trap_hook(t))
+		return;
 	if (t->vector == 2) {
 		__atomic_add_fetch(&irq_count[2], 1, __ATOMIC_RELAXED);
 		return;

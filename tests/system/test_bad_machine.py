@@ -143,7 +143,7 @@ def test_a_vmcs_that_the_cpu_refuses(boot, field, instead, detail):
 
 # --- Older processors: what is missing is done without, and a guest sees no difference.
 
-WHOLE = "test=memory-size,memory-zeroed,memory-distinct,hole,cpuid,exceptions,state,string-io,mmio-forms,realmode," \
+WHOLE = "test=memory-size,memory-zeroed,memory-distinct,hole,cpuid,exceptions,state,steps,guarded,string-io,mmio-forms,realmode," \
     "lapic-timer,hlt,priority,balloon memory=64M"
 
 NO_TIMER = [without(PIN, 38), absent(0x482e)]
