@@ -313,14 +313,14 @@ static bool agree(const struct pt *pt, const u64 *table, unsigned level, u64 va,
 	if (level > 2 || pt_is_table(fmt, first, level) ||
 	    (present && !may_be_leaf(pt, va, first & PT_ADDR, level + 1)))
 		return false;
-	u64 ignored = present ? hw : 0, seen = 0, step;
-	first = present ? first | PT_LARGE : first;
+	u64 no_x = pt->exec_small ? fmt->exec : 0, ignored = present ? hw | no_x : 0, seen = 0, step;
+	first = present ? ((first | PT_LARGE) & ~no_x) | (no_x & fmt->exec_off) : first;
 	u64 child = first_child(fmt, first, level, &step);
 	for (const u64 *entry = table; entry < table + 512; entry++, child += step) {
 		u64 raw = atomic_load(entry);
 		if ((raw ^ child) & ~ignored)
 			return false;
-		seen |= raw & ignored;
+		seen |= raw & ignored & hw;
 	}
 	/*
 	 * A CPU may set bits in the old table until the flush. To say "accessed", and "dirty" if that can be, too early

@@ -93,6 +93,12 @@ struct pt {
 	bool nx;    /* long mode: the CPU has NX. Without it everything is executable */
 	bool ad;    /* CPUs set accessed and dirty bits. Without it the bits are the owner's */
 	bool merge; /* whether tables whose entries agree are replaced by one entry */
+	/*
+	 * X is for 4 KB leaves only: some of Intel's processors stop the machine where code is fetched from a page
+	 * whose size has just changed (CVE-2018-12207). Splitting such a large leaf gives none its X back; that is the
+	 * owner's.
+	 */
+	bool exec_small;
 };
 
 /* max_order: 0, 9 or 18. Returns 0 or -ENOMEM. */

@@ -28,6 +28,8 @@ u64 pt_encode(const struct pt *pt, struct pt_entry e, unsigned level)
 
 	if (!pt_present(e))
 		return raw;
+	if (level > 1 && pt->exec_small)
+		e.flags &= (u8)~PT_X;
 	raw |= e.pa | (e.flags & (PT_R | PT_W)) | (if_set(e.flags, PT_X, fmt->exec) ^ fmt->exec_off) |
 	       (u64)(e.flags & (PT_A | PT_D)) << fmt->ad_shift | (u64)fmt->cache_bits[e.cache] << 3 |
 	       if_set(e.flags, PT_USER, fmt->user) | if_set(e.flags, PT_GLOBAL, fmt->global) |

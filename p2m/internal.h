@@ -89,5 +89,9 @@ int p2m_populate_at(struct p2m *p, gfn_t gfn, unsigned *max);
 int p2m_touch(struct p2m *p, gfn_t gfn);
 /* RAM at gfn is about to be written: makes it writable and dirty, whatever kept it from that. 0 or -ENOMEM. */
 int p2m_make_writable(struct p2m *p, gfn_t gfn);
+/* Makes the page at gfn one of 4 KB, and counts why. Needs the lock. 0 or -ENOMEM. */
+int p2m_split(struct p2m *p, gfn_t gfn, enum p2m_reason why, struct pt_debt *debt);
+/* Code is fetched at gfn from a page that lacks X: gives it X, in 4 KB pages that stay so. 0 or -ENOMEM. */
+int p2m_make_executable(struct p2m *p, gfn_t gfn);
 /* Calls off a collapse that overlaps [gfn, gfn + n): its pages are writable again. Needs the lock. */
 void p2m_call_off(struct p2m *p, gfn_t gfn, u64 n);

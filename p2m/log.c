@@ -37,15 +37,6 @@ static void for_all_ram(struct p2m *p, bool clean, struct pt_debt *debt)
 	}
 }
 
-static int split_for_log(struct p2m *p, gfn_t gfn, struct pt_debt *debt)
-{
-	u64 splits = p->pt.splits;
-	int err = pt_split(&p->pt, gfn_to_gpa(gfn), ORDER_4K, debt);
-
-	p->splits[P2M_DIRTY] += p->pt.splits - splits;
-	return err;
-}
-
 static int split_all(struct p2m *p, struct pt_debt *debt)
 {
 	struct p2m_entry e;
@@ -55,7 +46,7 @@ static int split_all(struct p2m *p, struct pt_debt *debt)
 		e = p2m_entry_at(p, gfn);
 		if (e.type != P2M_RAM || !e.order)
 			continue;
-		err = split_for_log(p, gfn, debt);
+		err = p2m_split(p, gfn, P2M_DIRTY, debt);
 		e.order = 0;
 	}
 	return err;
@@ -142,7 +133,7 @@ int p2m_make_writable(struct p2m *p, gfn_t gfn)
 	} else if (e.type == P2M_RAM) {
 		p2m_call_off(p, gfn, 1);
 		if (e.order && p->log > P2M_LOG_KEEP && !(e.flags & PT_W))
-			(void)!split_for_log(p, gfn, &debt);
+			(void)!p2m_split(p, gfn, P2M_DIRTY, &debt);
 		pt_flags(&p->pt, gfn_to_gpa(gfn), PT_W | PT_D, 0, &debt);
 	}
 	lock_drop(&p->lock);

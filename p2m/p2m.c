@@ -324,6 +324,15 @@ int p2m_change_if(struct p2m *p, gfn_t gfn, u64 n, u32 types, u8 *other, enum p2
 	return err;
 }
 
+int p2m_split(struct p2m *p, gfn_t gfn, enum p2m_reason why, struct pt_debt *debt)
+{
+	u64 splits = p->pt.splits;
+	int err = pt_split(&p->pt, gfn_to_gpa(gfn), ORDER_4K, debt);
+
+	p->splits[why] += p->pt.splits - splits;
+	return err;
+}
+
 static bool in_one_slot(const struct p2m *p, gfn_t gfn, u64 n)
 {
 	const struct p2m_slot *s = p2m_slot_at(p, gfn, 1);

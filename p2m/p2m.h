@@ -53,15 +53,17 @@ struct p2m_slot {
 	/*
 	 * For each 2 MB and 1 GB frame that overlaps the slot: how many of its 4 KB frames forbid one mapping for all
 	 * of it, because they lie outside the slot or are overlaid (mapped, or known to be absent, as another type than
-	 * the slot's). Under the lock; read without it only as a hint.
+	 * the slot's). P2M_HAS_CODE beside it: code was fetched there, and large pages are not executable
+	 * (pt.exec_small). Under the lock; read without it only as a hint.
 	 */
 	u32 *forbid_2m, *forbid_1g;
 };
 
-#define P2M_SLOTS 16
+#define P2M_HAS_CODE BIT(31)
+#define P2M_SLOTS    16
 
 /* Why present large pages were split. */
-enum p2m_reason { P2M_OVERLAY, P2M_BALLOON, P2M_PERMISSION, P2M_DIRTY, P2M_TRACK, P2M_REASONS };
+enum p2m_reason { P2M_OVERLAY, P2M_BALLOON, P2M_PERMISSION, P2M_DIRTY, P2M_TRACK, P2M_CODE, P2M_REASONS };
 
 /*
  * How the dirty log treats large pages. KEEP: as they are; a write dirties all of one. LAZY: the first write to one

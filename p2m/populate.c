@@ -5,6 +5,8 @@
 
 #define NOTHING (-1)
 
+/* Whether code may be fetched from there. */
+static bool is_code(unsigned type) { return p2m_leaf(type, MFN(0)).flags & PT_X; }
 static bool is_absent(unsigned type) { return type == P2M_NONE || type == P2M_DEMAND; }
 
 /* Whether nothing is populated in the block at first, whose frame gfn has the entry e. */
@@ -131,10 +133,44 @@ int p2m_populate_on_demand(struct p2m *p, gfn_t first)
 	return err == -EAGAIN ? -EEXIST : err;
 }
 
+static void note_code(struct p2m *p, gfn_t gfn)
+{
+	const struct p2m_slot *s = p2m_slot_at(p, gfn, 1);
+
+	for (unsigned order = ORDER_2M; s && order <= ORDER_1G; order += 9) {
+		u32 *forbid = p2m_forbid(s, gfn, order);
+		atomic_store_relaxed(forbid, *forbid | P2M_HAS_CODE);
+	}
+}
+
+/* All 2 MB at once: where code is there is more of it. */
+int p2m_make_executable(struct p2m *p, gfn_t gfn)
+{
+	struct pt_debt debt = PT_DEBT_NONE;
+	int err = 0;
+
+	lock_take(&p->lock);
+	struct p2m_entry e = p2m_entry_at(p, gfn);
+	gfn_t at = e.order ? GFN(ROUND_DOWN(gfn.n, BIT(ORDER_2M))) : gfn;
+	if (e.order)
+		err = p2m_split(p, gfn, P2M_CODE, &debt);
+	if (e.order && !err)
+		note_code(p, gfn);
+	if (!err && is_code(e.type))
+		for (u64 end = at.n + BIT(MIN(e.order, (u8)ORDER_2M)); at.n < end; at.n++)
+			pt_flags(&p->pt, gfn_to_gpa(at), PT_X, 0, &debt);
+	lock_drop(&p->lock);
+	p2m_cache_of(p, gfn)->gen = 0;
+	pt_settle(&p->pt, &debt);
+	return err;
+}
+
 static enum p2m_verdict judge(struct p2m *p, gfn_t gfn, unsigned access)
 {
 	struct p2m_entry e = p2m_get(p, gfn);
 
+	if ((access & P2M_EXEC) && p->pt.exec_small && is_code(e.type))
+		return p2m_make_executable(p, gfn) ? P2M_NOMEM : P2M_RETRY;
 	switch (e.type) {
 	case P2M_RAM:
 	case P2M_TRACKED:

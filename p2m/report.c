@@ -16,8 +16,9 @@ void p2m_report(struct p2m *p, const char *name)
 	    "cancelled=%lu used=%lu\n",
 	    name, pt->leaves[2], pt->leaves[1], pt->leaves[0], permille / 10, permille % 10, pt->tables, pt->splits,
 	    pt->merges, p->collapses, p->cancelled, p->working_set);
-	log("@splits guest=%s overlay=%lu balloon=%lu permission=%lu dirty=%lu track=%lu\n", name, split[P2M_OVERLAY],
-	    split[P2M_BALLOON], split[P2M_PERMISSION], split[P2M_DIRTY], split[P2M_TRACK]);
+	log("@splits guest=%s overlay=%lu balloon=%lu permission=%lu dirty=%lu track=%lu code=%lu\n", name,
+	    split[P2M_OVERLAY], split[P2M_BALLOON], split[P2M_PERMISSION], split[P2M_DIRTY], split[P2M_TRACK],
+	    split[P2M_CODE]);
 	log("@faults guest=%s retry=%lu mmio=%lu deny=%lu nomem=%lu\n", name, fault[P2M_RETRY], fault[P2M_TO_MMIO],
 	    fault[P2M_DENY], fault[P2M_NOMEM]);
 }

@@ -291,7 +291,10 @@ static void do_fault(void)
 		return;
 	}
 	if (type != P2M_DEMAND) {
-		CHECK(v == expected || (v == P2M_NOMEM && type == P2M_RAM && logging));
+		CHECK(v == expected || (v == P2M_NOMEM && type == P2M_RAM && logging) ||
+		      (v == P2M_NOMEM && access == P2M_EXEC && p2m.pt.exec_small));
+		if (v == P2M_RETRY && access == P2M_EXEC)
+			CHECK(pt_lookup(&p2m.pt, gfn_to_gpa(GFN(gfn))).flags & PT_X);
 		return;
 	}
 	CHECK(v == P2M_RETRY || v == P2M_NOMEM);
@@ -609,6 +612,7 @@ static void run(const struct pt_format *fmt, unsigned max_order, unsigned operat
 	logging = false;
 	CHECK(!p2m_init(&p2m, fmt, OWNER, max_order, 36));
 	p2m.pt.ad = fmt != &pt_format_ept || max_order != ORDER_2M; /* older EPT sets none */
+	p2m.pt.exec_small = fmt == &pt_format_ept && max_order == ORDER_1G;
 	for (unsigned s = 0; s < ARRAY_SIZE(slots); s++)
 		CHECK(!p2m_add_slot(&p2m, GFN(slots[s].first), slots[s].frames, slots[s].type));
 	for (op = 0; op < operations; op++) {

@@ -35,7 +35,7 @@ void features_probe(void)
 	struct cpuid_regs one = leaf(1), seven = leaf(7), ext1 = leaf(EXTENDED + 1), sizes = leaf(EXTENDED + 8);
 	/* Without SVM its leaf is not defined. */
 	struct cpuid_regs svm = ext1.c & BIT(FEAT_SVM % 32) ? leaf(EXTENDED + 10) : (struct cpuid_regs){0};
-	const u32 has[FEATURE_REGS] = {one.c, seven.b, seven.c, ext1.c, ext1.d, svm.d};
+	const u32 has[FEATURE_REGS] = {one.c, seven.b, seven.c, ext1.c, ext1.d, svm.d, seven.d};
 
 	memcpy(f->has, has, sizeof(has));
 	f->phys_bits = (u8)(sizes.a ? MIN(sizes.a & 0xff, 52u) : 36);

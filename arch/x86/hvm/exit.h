@@ -25,6 +25,7 @@ struct hvm_host {
 	u8 max_order;                                                 /* the largest page of nested paging: 0, 9, 18 */
 	u64 cr4_refused;            /* what this CPU does not let a guest set in CR4 */
 	bool no_ad;                 /* nested page tables get no accessed and dirty bits */
+	bool exec_small;            /* nested paging is to have no large pages with code, see pt.exec_small */
 	bool no_rdtscp, no_invpcid; /* the CPU has the instruction, but not in guests */
 };
 extern struct hvm_host hvm_host;

@@ -14,6 +14,8 @@
 #include "mm/hostmap.h"
 
 #define MSR_FEATURE_CONTROL 0x3au
+#define MSR_ARCH_CAPS       0x10au
+#define PSCHANGE_MC_NO      BIT(6)
 enum { FEATURE_LOCKED = 1, FEATURE_VMX = 4 };
 
 #define IDENTITY_4M   0xe7u  /* present, writable, user, accessed, dirty, 4 MB */
@@ -92,6 +94,9 @@ static int probe(void)
 	hvm_host.max_order = vmx_caps.max_order;
 	hvm_host.cr4_refused = ~vmx_caps.cr4_may;
 	hvm_host.no_ad = !vmx_caps.ept_ad;
+	hvm_host.exec_small = !(cpu_has(FEAT_ARCH_CAPS) && (rdmsr(MSR_ARCH_CAPS) & PSCHANGE_MC_NO));
+	if (hvm_host.exec_small)
+		log("hvm: code of guests is in pages of 4 KB: this CPU may stop where larger ones change (iTLB multihit)\n");
 	hvm_host.no_rdtscp = !(vmx_caps.proc2 & PROC2_RDTSCP);
 	hvm_host.no_invpcid = !(vmx_caps.proc2 & PROC2_INVPCID);
 	host_efer = rdmsr(MSR_EFER);
