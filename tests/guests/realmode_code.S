@@ -199,7 +199,9 @@ rm_real:
 	je 1b
 	movl $(APIC + 0x320), %edi
 	movl $0x10061, %fs:(%edi)
-	/* Up again. */
+	/* Up again, FS with an RPL that nothing looks at until it is loaded again. */
+	mov $0x9003, %ax
+	mov %ax, %fs
 	lgdtl AT(rm_gdt_pointer)
 	smsw %ax
 	or $1, %al
