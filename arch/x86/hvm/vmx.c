@@ -284,8 +284,6 @@ static void take_event(struct vcpu *v, u64 info)
 			put_bits(s, F_SHADOW, BLOCK_NMI, true);
 		return;
 	}
-	if (type == EVENT_NMI)
-		put_bits(s, F_SHADOW, BLOCK_NMI, false);
 	if (type >= EVENT_SOFT)
 		return;
 	v->event = (struct vm_event){.vector = e & 0xff, .type = type, .valid = true};
