@@ -938,8 +938,10 @@ static void no_real_mode(void **state)
 {
 	caps_msr[CAP_PROC2] &= ~((u64)PROC2_ANY_MODE << 32);
 	struct p2m_entry map;
+	u64 reads;
 
 	machine();
+	assert_true(hvm_host.no_ad); /* the identity map is read-only */
 	map = p2m_get(&f->vm.p2m, gpa_to_gfn(IDENTITY_GPA));
 	assert_int_equal(map.type, P2M_RO);
 	for (u32 i = 0; i < 1024; i++) /* the CPU finds nothing to set in it: accessed and dirty it is */
@@ -962,6 +964,9 @@ static void no_real_mode(void **state)
 	assert_int_equal(vmx_get(v, REG_CR3), 0x5000);
 	assert_int_equal(vmx_get(v, REG_CR0), CR0_PE | CR0_ET);
 	assert_int_equal(vmx_get(v, REG_CR4), 0);
+	reads = vmx_of(v)->reads;
+	vmx_run(v); /* checked once, for that reads all */
+	assert_in_range(vmx_of(v)->reads - reads, 1, 9);
 	vmx_set(v, REG_EFER, EFER_LME); /* soon, but not yet */
 	vmx_run(v);
 	assert_int_equal(v->exit.kind, EXIT_CPUID);
