@@ -141,6 +141,22 @@ def test_a_vmcs_that_the_cpu_refuses(boot, field, instead, detail):
     assert m.report("guest")["failed"] == "0"
 
 
+def test_a_machine_check_in_a_guest(boot):
+    """
+    Instead of a #DB. The guest ends, what the error bank says is told, and the processor hears that it is over. Bochs has
+    no such registers, so what would access them is stepped over.
+    """
+    conf = guest("bad", cmdline="test=steps", on_crash="stop") + guest("good", cmdline="test=cpuid,state")
+    m = start(boot, conf, ("after vmread in vmx_peek if $1 == 0x80000301", "set $1 = 0x80000312"),
+              ("before rdmsr in machine_check_report", "set eax = 1; set edx = 0x80000000; set rip = rip + 2"),
+              ("before wrmsr in machine_check_report", "r; set rip = rip + 2"))
+    m.wait_off()
+    assert m.report("end", guest="bad")["detail"].startswith("machine check at ")
+    assert "machine check bank 0: status 8" in m.text  # the debugger's registers come between
+    assert [int(n, 16) for n in re.findall(r"rcx: 0+_([0-9a-f]+)", m.text)] == [0x401, 0x17a]
+    assert m.report("end", guest="good")["reason"] == "poweroff"
+
+
 # --- Older processors: what is missing is done without, and a guest sees no difference.
 
 WHOLE = "test=memory-size,memory-zeroed,memory-distinct,hole,cpuid,exceptions,state,steps,guarded,string-io,mmio-forms,realmode," \

@@ -30,7 +30,7 @@ static struct pcpu self;
 /* In the order in which the CPU has seen them, so a test has the first vCPU's before it has run. */
 static struct fake_vmcs {
 	hpa_t at;
-	bool launched;
+	bool clear, launched; /* neither: nobody knows what its memory holds */
 	u64 field[0x7000];
 } seen_vmcs[VMCSS], *loaded;
 #define VMCS ((loaded ? loaded : &seen_vmcs[0])->field)
@@ -103,6 +103,7 @@ static bool vmclear(hpa_t pa)
 	struct fake_vmcs *s = vmcs_at(pa);
 
 	clears++;
+	s->clear = true;
 	s->launched = false;
 	loaded = loaded == s ? NULL : loaded;
 	return true;
@@ -180,7 +181,7 @@ bool vmx_enter(struct gregs *r, u64 *frame, bool launched)
 	assert_non_null(loaded);
 	if (entry_fails)
 		return true;
-	if (loaded->launched != launched) {
+	if (!(launched ? loaded->launched : loaded->clear)) {
 		VMCS[RO_ERROR] = launched ? 5 : 4;
 		return true;
 	}
@@ -192,6 +193,7 @@ bool vmx_enter(struct gregs *r, u64 *frame, bool launched)
 	if (VMCS[RO_REASON] & REASON_FAILED_ENTRY)
 		return false;
 	loaded->launched = true;
+	loaded->clear = false;
 	VMCS[0x4016] &= ~EVENT_VALID; /* VM exits clear it */
 	return false;
 }
@@ -328,6 +330,7 @@ static void constants(void **state)
 			{0x6000, ~(u64)(CR0_MP | CR0_EM | CR0_TS | CR0_WP | CR0_AM)},
 			{0x6002, ~0x3707bful}, /* MCE and VMXE are the machine's */
 			{0x6800, CR0_ET | CR0_NE},
+			{0x6804, CR4_VMXE | CR4_MCE},
 			{0x0c00, 0x10},
 			{0x0c02, 0x08},
 			{0x0c04, 0x10},
@@ -768,7 +771,8 @@ static void shadow_of_sti(struct gregs *r)
 		exits(8, 0);
 		return;
 	}
-	exits((VMCS[0x4002] & PROC_INTR_WINDOW) ? 7 : 10, 0);
+	exits(VMCS[0x4016] & EVENT_VALID ? 10 : 7, 0);
+	assert_true((VMCS[0x4016] & EVENT_VALID) || (VMCS[0x4002] & PROC_INTR_WINDOW));
 	VMCS[0x4824] &= ~(u64)BLOCK_STI;
 }
 

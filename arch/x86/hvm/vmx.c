@@ -336,7 +336,6 @@ static void after_exit(struct vcpu *v, u64 reason)
 
 	forget(s);
 	s->launched = true;
-	s->check = false;
 	s->f[F_EVENT] &= ~EVENT_VALID;
 	v->event.valid = false;
 	v->regs.r[R_SP] = get(s, F_RSP);
