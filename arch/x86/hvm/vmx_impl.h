@@ -34,7 +34,7 @@ struct vmx {
 	u64 efer;                         /* the guest's */
 	bool launched, fresh;             /* fresh: has never run */
 	bool stale;                       /* its translations are to be forgotten */
-	bool check;                       /* its state was set by software since it was last entered */
+	bool check;                       /* its state was set by software, and not checked since */
 	bool nmi_blocked;                 /* as the hardware has it */
 	u64 reads, writes;                /* VMREADs and VMWRITEs, for the report */
 	char why[128];                    /* why an entry failed */
