@@ -25,10 +25,10 @@ TRUE = {PIN: 0x48d, PROC: 0x48e, EXIT: 0x48f, ENTRY: 0x490}  # what newer proces
 
 def without(msr, *bits):
     """Stops where Cleave reads that capability MSR, and clears those bits. Bits from 32 on are what may be set."""
-    condition = "(ecx == %#x) | (ecx == %#x)" % (msr, TRUE.get(msr, msr))
+    here = "((ecx == %#x) | (ecx == %#x))" % (msr, TRUE.get(msr, msr))  # 1 or 0: one stop serves all such MSRs
     halves = {"eax": [b for b in bits if b < 32], "edx": [b - 32 for b in bits if b >= 32]}
-    keep = {r: 0xffffffff & ~sum(1 << b for b in clear) for r, clear in halves.items() if clear}
-    return "after rdmsr in probe if " + condition, "; ".join("set %s = %s & %#x" % (r, r, k) for r, k in keep.items())
+    clear = {r: sum(1 << b for b in bits) for r, bits in halves.items() if bits}
+    return "after rdmsr in probe", "; ".join("set %s = %s & (0xffffffff - %#x * %s)" % (r, r, c, here) for r, c in clear.items())
 
 
 def absent(*fields):
@@ -37,8 +37,11 @@ def absent(*fields):
     return "before vmwrite in vmx_write_dirty if " + condition, "set $1 = %#x" % NO_FIELD
 
 
-def start(boot, conf, *stops, **options):
-    return boot(conf, {"tiny": tiny()}, at=stops, **options)
+def start(boot, conf, *places, **options):
+    at = {}
+    for place, commands in places:
+        at.setdefault(place, []).append(commands)
+    return boot(conf, {"tiny": tiny()}, at=[(place, "; ".join(commands)) for place, commands in at.items()], **options)
 
 
 # --- No guest can run. The machine stays as it is, for the message to be read.
@@ -108,10 +111,10 @@ def test_vmx_lacks_what_cleave_cannot_do_without(boot, what, stop):
 def test_vmx_locked_off_on_one_processor(boot):
     """
     It is left out, and guests run on the other. A condition looks at the processor that stopped last, and only the second
-    comes to hvm_cpu_on; the first one's stack is in the image.
+    comes to ap_main; the first one's stack is in the image.
     """
     second = "after rdmsr in vmx_cpu_on if rsp < 0xffffffff80000000"
-    m = start(boot, guest(cmdline="test=cpuid"), ("hvm_cpu_on", "set $cpu = 1"), (second, "set eax = %d" % LOCKED), pcpus=2)
+    m = start(boot, guest(cmdline="test=cpuid"), ("ap_main", "set $cpu = 1"), (second, "set eax = %d" % LOCKED), pcpus=2)
     m.wait_off()
     assert "smp: processor with APIC id 1 does not start: left out" in m.lines()
     assert m.report("boot")["pcpus"] == "1"
