@@ -38,6 +38,7 @@ struct guest {
 	struct load_error error;      /* why it could not be started */
 	u32 state;                    /* enum guest_state; atomic: set ENDED on any pCPU, else by the boot pCPU */
 	u32 working;                  /* a pCPU is in its p2m_work; atomic */
+	u64 told;                     /* collapses when it was told that there is no more to do; under .working */
 	bool again;                   /* CLEARING: starts again afterwards */
 	u64 ended;                    /* ns */
 	u64 started;                  /* ns */
@@ -156,6 +157,7 @@ static int build_memory(struct guest *g, struct memmap *map)
 	if (map->high_end > 1ul << width)
 		return fail(g, -EINVAL, "memory = is more than this CPU's %u address bits reach", width);
 	err = p2m_init(&g->vm.p2m, hvm->format, (u16)(OWNER_GUEST + g->vm.id), MIN(c->max_order, largest), width);
+	g->told = 0;
 	g->vm.p2m.pt.ad = !hvm_host.no_ad;
 	g->vm.p2m.pt.exec_small = hvm_host.exec_small;
 	g->vm.p2m.work.merge = g->vm.p2m.pt.merge = host_config->merge;
@@ -454,6 +456,17 @@ static void clear_step(struct guest *g, unsigned id, u64 now)
 		try_start(g, id);
 }
 
+/* Memory that was in pieces has become whole again, as far as it can. */
+static void tell_whole(struct guest *g)
+{
+	struct p2m *p2m = &g->vm.p2m;
+
+	if (p2m->work.next != TIMER_NEVER || g->told == p2m->collapses)
+		return;
+	g->told = p2m->collapses;
+	p2m_report(p2m, g->name);
+}
+
 /* The guest's end waits until .working is clear, and nobody sets it for long once the state has changed. */
 static u64 work_for(struct guest *g, unsigned id, u64 now)
 {
@@ -465,8 +478,10 @@ static u64 work_for(struct guest *g, unsigned id, u64 now)
 	}
 	if (atomic_load(&g->state) != GUEST_RUNNING || atomic_swap(&g->working, 1))
 		return TIMER_NEVER;
-	if (atomic_load(&g->state) == GUEST_RUNNING)
+	if (atomic_load(&g->state) == GUEST_RUNNING) {
 		next = p2m_work(&g->vm.p2m, now);
+		tell_whole(g);
+	}
 	atomic_store(&g->working, 0);
 	return next;
 }

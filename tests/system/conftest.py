@@ -103,9 +103,12 @@ class Machine:
     def type(self, line):
         self.child.send(line + "\r")
 
+    def prompt(self):
+        self.wait("# \x1b\\[6n")
+
     def shell(self, line):
         """Types at the shell's next prompt: what comes earlier than that is lost."""
-        self.wait("# \x1b\\[6n")
+        self.prompt()
         self.type(line)
 
     def wait_off(self, seconds=HANG):
