@@ -158,6 +158,7 @@ static int build_memory(struct guest *g, struct memmap *map)
 		return fail(g, -EINVAL, "memory = is more than this CPU's %u address bits reach", width);
 	err = p2m_init(&g->vm.p2m, hvm->format, (u16)(OWNER_GUEST + g->vm.id), MIN(c->max_order, largest), width);
 	g->told = 0;
+	g->vm.p2m.machine = cpu_features.phys_bits;
 	g->vm.p2m.pt.ad = !hvm_host.no_ad;
 	g->vm.p2m.pt.exec_small = hvm_host.exec_small;
 	g->vm.p2m.work.merge = g->vm.p2m.pt.merge = host_config->merge;

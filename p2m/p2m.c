@@ -353,7 +353,7 @@ static int check_range(const struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order
 		return -EINVAL;
 	if (!backed)
 		return type != P2M_DEMAND || in_one_slot(p, gfn, BIT(order)) ? 0 : -EINVAL;
-	return IS_ALIGNED(mfn.n, BIT(order)) && mfn.n < BIT(52 - PAGE_SHIFT) ? 0 : -EINVAL;
+	return IS_ALIGNED(mfn.n, BIT(order)) && mfn.n < BIT(p->machine - PAGE_SHIFT) ? 0 : -EINVAL;
 }
 
 int p2m_set(struct p2m *p, gfn_t gfn, mfn_t mfn, unsigned order, enum p2m_type type)
@@ -401,6 +401,7 @@ int p2m_init(struct p2m *p, const struct pt_format *fmt, u16 owner, unsigned max
 	*p = (struct p2m){.lock = LOCK_INIT(LOCK_P2M), .owner = owner, .max_order = max_order, .gen = 1};
 	p->width = MIN(width, PAGE_SHIFT + pt_order(PT_LEVELS + 1));
 	p->limit = BIT(p->width - PAGE_SHIFT);
+	p->machine = 52;
 	p->work.merge = p->work.collapse = true;
 	return pt_init(&p->pt, fmt, &ops, owner, max_order);
 }

@@ -109,6 +109,7 @@ struct p2m {
 	u16 owner;    /* OWNER_GUEST + n */
 	u8 max_order; /* cap from config and CPU */
 	u8 width;     /* guest-physical address bits */
+	u8 machine;   /* the machine's: 52, unless the maker says less */
 	u64 limit;    /* the same in frames */
 	u8 log;       /* enum p2m_log; under the lock */
 	u64 pcpus;    /* pCPUs that run a vCPU or walk the table now: whom a flush asks. Atomic */

@@ -314,6 +314,10 @@ static void xsa_379_a_frame_is_at_one_gfn(void **state)
 	assert_int_equal(p2m_set(&p2m, GFN(RAM + 600), theirs, 0, P2M_RAM), -EPERM);
 	assert_int_equal(p2m_set(&p2m, GFN(RAM + 600), host, 0, P2M_RAM), -EPERM);
 	assert_int_equal(p2m_set(&p2m, GFN(RAM + 600), theirs, 0, P2M_DIRECT), -EPERM);
+	p2m.machine = 39; /* beyond it an address is a reserved bit, and would fault for ever */
+	assert_int_equal(p2m_set(&p2m, GFN(RAM + 600), MFN(BIT(27)), 0, P2M_DIRECT), -EINVAL);
+	assert_int_equal(p2m_set(&p2m, GFN(RAM + 600), MFN(BIT(52 - 12)), 0, P2M_DIRECT), -EINVAL);
+	p2m.machine = 52;
 	assert_int_equal(p2m_set(&p2m, GFN(RAM + 600), p2m.pt.root, 0, P2M_RAM), -EPERM); /* its own table */
 	assert_int_equal(p2m_set(&p2m, GFN(RAM), mfn, 9, P2M_RAM), 0);                    /* again is no second gfn */
 	assert_entry(RAM, mfn, 9, P2M_RAM);
