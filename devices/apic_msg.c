@@ -6,19 +6,15 @@
 
 static void kick(struct lapic *l) { l->platform->ops->kick(l->platform->ctx, l->vcpu); }
 
-/* Something was posted: the vCPU looks for it, or its hardware does without an exit. See tests/model/posted.pml. */
-static void tell(struct lapic *l)
-{
-	const struct platform_ops *ops = l->platform->ops;
-
-	(atomic_load(&l->inside) ? ops->notify : ops->kick)(l->platform->ctx, l->vcpu);
-}
-
-/* TMR before the request: whoever sees the request sees its kind. Nobody is kicked for one that is on its way already.
+/*
+ * TMR before the request: whoever sees the request sees its kind. Nobody is kicked for one that is on its way already;
+ * where the vCPU is inside, its hardware takes what is posted without an exit. See tests/model/posted.pml.
  */
 bool lapic_post(struct lapic *l, u8 vector, bool level)
 {
+	const struct platform_ops *ops = l->platform->ops;
 	u32 *tmr = lapic_word(l, REG_TMR, vector), bit = 1u << vector % 32;
+	u64 *set = level ? l->level : l->posted;
 
 	if (!(atomic_load_relaxed(&l->base) & LAPIC_BASE_ENABLE) || !atomic_load_relaxed(&l->enabled) || vector < 16)
 		return false;
@@ -26,8 +22,11 @@ bool lapic_post(struct lapic *l, u8 vector, bool level)
 		atomic_or(tmr, bit);
 	else if (atomic_load(tmr) & bit)
 		atomic_and(tmr, ~bit);
-	if (!(atomic_or(&l->posted[vector / 64], BIT(vector % 64)) & BIT(vector % 64)))
-		tell(l);
+	if (atomic_or(&set[vector / 64], BIT(vector % 64)) & BIT(vector % 64))
+		return true;
+	if (level)
+		atomic_store(&l->is_level, true);
+	(atomic_load(&l->inside) && !level ? ops->notify : ops->kick)(l->platform->ctx, l->vcpu);
 	return true;
 }
 

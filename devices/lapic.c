@@ -53,20 +53,31 @@ static void look_again(struct lapic *l)
 	l->svi = highest(l, REG_ISR);
 }
 
-static void take_posted(struct lapic *l)
+static bool take(struct lapic *l, u64 *posted)
 {
 	bool any = false;
 
 	for (unsigned i = 0; i < 4; i++) {
-		u64 word = atomic_load_relaxed(&l->posted[i]);
+		u64 word = atomic_load_relaxed(&posted[i]);
 
 		if (!word)
 			continue;
-		word = atomic_swap(&l->posted[i], 0);
+		word = atomic_swap(&posted[i], 0);
 		*lapic_reg(l, REG_IRR + 2 * i) |= (u32)word;
 		*lapic_reg(l, REG_IRR + 2 * i + 1) |= (u32)(word >> 32);
 		l->rvi = MAX(l->rvi, (u8)(i * 64 + bit_high(word)));
 		any = true;
+	}
+	return any;
+}
+
+static void take_posted(struct lapic *l)
+{
+	bool any = take(l, l->posted);
+
+	if (atomic_load_relaxed(&l->is_level)) {
+		(void)atomic_swap(&l->is_level, false); /* before the look */
+		any |= take(l, l->level);
 	}
 	if (any)
 		look_again(l);
@@ -324,6 +335,8 @@ void lapic_reset(struct lapic *l, bool init)
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(l->posted); i++)
 		atomic_store(&l->posted[i], 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(l->level); i++)
+		atomic_store(&l->level[i], 0);
 	for (unsigned reg = 0; reg < LAPIC_REGS; reg++)
 		atomic_store(lapic_reg(l, reg), reg >= REG_LVT_TIMER && reg <= REG_LVT_ERROR ? LVT_MASKED : 0);
 	l->rvi = l->svi = 0;

@@ -61,6 +61,12 @@ struct lapic {
 	 */
 	u64 posted[8] ALIGNED(64);
 	/*
+	 * The same for level-triggered ones, which only the owner moves: the hardware is to know them as such before it
+	 * delivers them, or nobody would hear of their EOI. is_level: there may be some. Atomic.
+	 */
+	u64 level[4];
+	bool is_level;
+	/*
 	 * In the guest, where the hardware takes what is posted. Set with interrupts off, after the last look whether
 	 * the vCPU was kicked; who posts looks here afterwards. Atomic.
 	 */

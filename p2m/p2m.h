@@ -27,7 +27,7 @@ enum p2m_type {
 	P2M_SHARED,    /* copy on write */
 	P2M_BROKEN,    /* hardware error */
 	P2M_TRACKED,   /* RAM whose next write is to be noticed: read-only until then */
-	P2M_APIC,      /* MMIO that the CPU virtualises by itself, if it finds this page mapped there; no memory */
+	P2M_APIC,      /* MMIO that the CPU virtualises by itself where it finds this page; no memory to software */
 	P2M_TYPES,
 };
 

@@ -8,6 +8,7 @@
 #include "arch/x86/cpu/cpu.h"
 #include "arch/x86/cpu/features.h"
 #include "arch/x86/cpu/pcpu.h"
+#include "devices/chips.h"
 #include "devices/lapic_regs.h"
 #include "tests/host/fake_vm.h"
 #include "tests/host/vmx_caps.h"
@@ -1199,21 +1200,24 @@ static void hardware_wakes(void **state)
 	assert_false(v->halted || v->event.valid);
 }
 
-/* Where the guest has moved its local APIC away, or uses MSRs, what it does at the old place is software's. */
+/* Where the guest has moved its local APIC away, or uses MSRs, its old place is a page of memory to the hardware. */
 static void hardware_page(void **state)
 {
 	machine();
 	long_mode();
 	guest_runs = cpuid_exit;
+	vcpu_run_once(v);
+	invepts = 0;
 	lapic_wrmsr(&v->lapic, MSR_APIC_BASE, 0xfed00000 | LAPIC_BASE_ENABLE | LAPIC_BASE_BSP);
 	vcpu_run_once(v);
-	assert_int_equal(VMCS[0x401e] & PROC2_APIC, PROC2_APIC_ACCESS | PROC2_DELIVER);
+	assert_int_equal(VMCS[0x401e] & PROC2_APIC, PROC2_DELIVER);
 	lapic_wrmsr(&v->lapic, MSR_APIC_BASE, LAPIC_DEFAULT_BASE | LAPIC_BASE_ENABLE | LAPIC_BASE_BSP);
 	vcpu_run_once(v);
 	assert_int_equal(VMCS[0x401e] & PROC2_APIC, PROC2_APIC);
 	lapic_wrmsr(&v->lapic, MSR_APIC_BASE, LAPIC_DEFAULT_BASE | LAPIC_BASE_ENABLE | LAPIC_BASE_X2APIC);
 	vcpu_run_once(v);
-	assert_int_equal(VMCS[0x401e] & PROC2_APIC, PROC2_APIC_ACCESS | PROC2_DELIVER);
+	assert_int_equal(VMCS[0x401e] & PROC2_APIC, PROC2_DELIVER);
+	assert_int_equal(invepts, 3);
 }
 
 static u64 apic_reason, apic_info;
@@ -1264,6 +1268,65 @@ static void posted_inside(struct gregs *r)
 	post(0x56, false);
 	assert_int_equal(notified, 2);
 	cpuid_exit(r);
+}
+
+static unsigned kicks;
+static void count_kick(void *ctx, unsigned vcpu) { kicks++; }
+
+/* IOAPIC pin 3 rises on another pCPU. */
+static void level_inside(struct gregs *r)
+{
+	f->vm.platform.ioapic.redir[3] = 0x71 | BIT(15);
+	v->lapic.enabled = true;
+	ioapic_line(&f->vm.platform, 3, true);
+	assert_true(f->vm.platform.ioapic.redir[3] & BIT(14));
+	cpuid_exit(r);
+}
+
+/* The hardware would take it and end its service before it knows that somebody waits for the EOI. */
+static void level_is_not_posted(void **state)
+{
+	struct platform_ops ops = *f->vm.platform.ops;
+
+	ops.notify = notify;
+	ops.kick = count_kick;
+	f->vm.platform.ops = &ops;
+	notified = kicks = 0;
+	machine();
+	long_mode();
+	guest_runs = level_inside;
+	vcpu_run_once(v);
+	assert_int_equal(notified, 0);
+	assert_int_equal(kicks, 1);
+	assert_int_equal(v->lapic.posted[1], 0);
+	guest_runs = cpuid_exit;
+	vcpu_run_once(v);
+	assert_int_equal(VMCS[0x810], 0x71);
+	assert_true(VMCS[0x201e] & BIT(0x71 - 64));
+	post(0x71, true); /* one on its way is not told again */
+	post(0x71, true);
+	assert_int_equal(kicks, 2);
+	lapic_reset(&v->lapic, true);
+	post(0x72, false);
+	assert_int_equal(platform_pending(&f->vm.platform, 0), -1);
+	assert_int_equal(v->lapic.rvi, 0x72);
+}
+
+/* Bit 12 of an APIC access says that it is a write; of an EPT violation, that an IRET has opened NMIs. */
+static void apic_write_is_no_iret(void **state)
+{
+	machine();
+	long_mode();
+	guest_runs = apic_exits;
+	apic_reason = 44;
+	apic_info = 0x30 | 1 << 12;
+	VMCS[0x4824] = 0;
+	vmx_run(v);
+	guest_runs = cpuid_exit;
+	v->event = (struct vm_event){.valid = true, .type = EVENT_NMI, .vector = 2};
+	v->nmi_blocked = true;
+	vmx_run(v);
+	assert_int_equal(VMCS[0x4824] & BLOCK_NMI, 0);
 }
 
 static void posted_interrupts(void **state)
@@ -1355,6 +1418,8 @@ int main(void)
 		T(hardware_wakes),
 		T(hardware_page),
 		T(hardware_exits),
+		T(level_is_not_posted),
+		T(apic_write_is_no_iret),
 		T(posted_interrupts),
 		T(interrupts_of_the_host),
 	};

@@ -64,11 +64,18 @@ static void flush_translations(struct vcpu *v)
 
 /*
  * The local APIC where the hardware has it: software's changes to what is pending and in service, and whose EOI has to
- * be told. Accesses to the page exit unless it is the guest's local APIC now.
+ * be told. While the guest has its local APIC elsewhere, or uses MSRs, the page is nothing but a page.
  */
-static void put_apic(struct vmx *s, struct lapic *l)
+static void put_apic(struct vcpu *v)
 {
-	put_bits(s, F_PROC2, PROC2_APIC_REGS, lapic_page(l) == LAPIC_DEFAULT_BASE);
+	struct vmx *s = vmx_of(v);
+	struct lapic *l = &v->lapic;
+	bool at_home = lapic_page(l) == LAPIC_DEFAULT_BASE;
+
+	if (at_home != !!(s->f[F_PROC2] & PROC2_APIC_ACCESS)) {
+		put_bits(s, F_PROC2, PROC2_APIC_ACCESS | PROC2_APIC_REGS, at_home);
+		v->flush_gen = 0; /* what the CPU remembers of the page is something else now */
+	}
 	if (!l->moved)
 		return;
 	l->moved = false;
@@ -109,7 +116,7 @@ static void before_entry(struct vcpu *v)
 	put(s, F_RIP, v->regs.rip);
 	put(s, F_RFLAGS, v->regs.rflags);
 	if (l->delivers)
-		put_apic(s, l);
+		put_apic(v);
 	else
 		put(s, F_TPR_THRESHOLD, class <= lapic_get_cr8(l) ? class : 0);
 	put_event(v);
@@ -249,7 +256,7 @@ static const u16 reasons[] = {
 	[55] = EXIT_XSETBV | LENGTH | EXACT,
 	[56] = EXIT_APIC | INFO,
 };
-enum { REASON_INTERRUPT = 1, REASON_TASK = 9, REASON_APIC_ACCESS = 44, REASON_MISCONFIG = 49 };
+enum { REASON_INTERRUPT = 1, REASON_TASK = 9, REASON_APIC_ACCESS = 44, REASON_EPT = 48, REASON_MISCONFIG = 49 };
 
 /*
  * Code above 4 GB is 64-bit code. And where an instruction is only counted as done, the mode matters only where rip may
@@ -311,7 +318,7 @@ static void fill_exit(struct vcpu *v, u64 reason)
 	if (what & EXACT)
 		x->cpl = cpl_now(v);
 	if (what & EVENT)
-		take_event(v, x->kind == EXIT_NPF ? x->info1 : 0);
+		take_event(v, reason == REASON_EPT ? x->info1 : 0);
 	if (reason == REASON_APIC_ACCESS)
 		apic_exit(x);
 	else if (x->kind == EXIT_NPF)
