@@ -373,6 +373,9 @@ void frames_for_each(u16 owner, void (*fn)(void *ctx, mfn_t mfn, const struct fr
 {
 	for (u64 n = 0; n < mem.n;) {
 		lock_take(&mem.lock);
+		u64 block = block_of(n);
+		if (block != NIL && is_free_block(block, mem.table[block].order)) /* one that has grown over n */
+			n = block_end(n);
 		for (u64 end = MIN(n + LOCKED_AT_ONCE, mem.n); n < end;) {
 			const struct frame *f = &mem.table[n];
 			u64 step = is_free_block(n, f->order) ? BIT(f->order) : 1;
